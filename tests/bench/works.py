@@ -1,0 +1,178 @@
+"""What is measured: four kinds of work, each a function from a running stack to its figures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tests.bench import clients
+from tests.bench.report import Column, Goal
+from tests.bench.serving import Running
+
+CONNECTIONS = 32
+LARGE_CONNECTIONS = 8
+IDLE_CONNECTIONS = 1000
+WARM_UP = 1
+MIB = 1024 * 1024
+
+Figures = tuple[dict[str, float], tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A kind of work: `measure(running, seconds)` gives the figures of `columns` and the faults.
+
+    `ratios` are the columns that are compared; `timed` is whether the seconds matter.
+    """
+
+    name: str
+    title: str
+    measure: Callable[[Running, int], Figures]
+    columns: tuple[Column, ...]
+    ratios: tuple[str, ...]
+    goals: tuple[Goal, ...] = ()
+    timed: bool = True
+
+
+def all_works() -> dict[str, Work]:
+    """Return the kinds of work by name."""
+    return {work.name: work for work in (_small(), _handshake(), _idle(), _large())}
+
+
+def measure_small(running: Running, seconds: int) -> Figures:
+    """Measure keep-alive requests for a small answer; each has to be in the access log."""
+    port, token = running.site.port, b"/small"
+    clients.run_wrk(port, "/small", seconds=WARM_UP, connections=CONNECTIONS)
+    lines, before = running.count_lines(token), running.read_usage()
+    load = clients.run_wrk(port, "/small", seconds=seconds, connections=CONNECTIONS)
+    logged = running.wait_lines(token, lines + load.requests) - lines
+    after = running.read_usage(memory=True)
+    values = {
+        "rate": load.requests / load.seconds,
+        "cpu": _micro(after.cpu - before.cpu, load.requests),
+        "front": _micro(after.cpu_front - before.cpu_front, load.requests),
+        "p50": load.p50 * 1e3,
+        "p99": load.p99 * 1e3,
+        "memory": after.memory / MIB,
+    }
+    # wrk leaves what is under way at the end; both its runs may add one such request a connection.
+    return values, load.faults + _check_log(running, load.requests, logged, 2 * CONNECTIONS)
+
+
+def measure_handshake(running: Running, seconds: int) -> Figures:
+    """Measure a new connection with one request each; less what a request alone costs the same client."""
+    port = running.site.port
+    clients.run_exchanges(port, seconds=WARM_UP, reconnect=True)
+    first = running.read_usage()
+    kept = clients.run_exchanges(port, seconds=seconds, reconnect=False)
+    second, lines = running.read_usage(), running.count_lines(clients.SMALL)
+    opened = clients.run_exchanges(port, seconds=seconds, reconnect=True)
+    logged = running.wait_lines(clients.SMALL, lines + opened.done) - lines
+    third = running.read_usage(memory=True)
+    connection = _micro(third.cpu - second.cpu, opened.done)
+    connection_front = _micro(third.cpu_front - second.cpu_front, opened.done)
+    values = {
+        "rate": opened.done / seconds,
+        "connection": connection,
+        "request": _micro(second.cpu - first.cpu, kept.done),
+        "handshake": connection - _micro(second.cpu - first.cpu, kept.done),
+        "handshake_front": connection_front - _micro(second.cpu_front - first.cpu_front, kept.done),
+        "memory": third.memory / MIB,
+    }
+    return values, (*kept.faults, *opened.faults, *_check_log(running, opened.done, logged, 8))
+
+
+def measure_idle(running: Running, seconds: int) -> Figures:
+    """Measure the memory that idle connections add, after one request on each."""
+    port = running.site.port
+    # One at a time, so that the memory of many cannot be used again by those that count.
+    for _ in range(64):
+        clients.close_all(clients.open_idle(port, 1))
+    before = running.read_usage(memory=True)
+    connections = clients.open_idle(port, IDLE_CONNECTIONS)
+    after = running.read_usage(memory=True)
+    closed = clients.count_closed(connections)
+    clients.close_all(connections)
+    values = {
+        "idle": (after.memory - before.memory) / 1024 / IDLE_CONNECTIONS,
+        "idle_front": (after.memory_front - before.memory_front) / 1024 / IDLE_CONNECTIONS,
+        "before": before.memory / MIB,
+        "after": after.memory / MIB,
+    }
+    return values, (f"{closed} of {IDLE_CONNECTIONS} connections were closed too early",) if closed else ()
+
+
+def measure_large(running: Running, seconds: int) -> Figures:
+    """Measure the bytes of large answers that one second of processor time carries."""
+    port, faults = running.site.port, list[str]()
+    values: dict[str, float] = {}
+    for size in (1, 10):
+        target = f"/large-{size}"
+        clients.run_wrk(port, target, seconds=WARM_UP, connections=LARGE_CONNECTIONS)
+        before = running.read_usage()
+        load = clients.run_wrk(port, target, seconds=seconds, connections=LARGE_CONNECTIONS)
+        after = running.read_usage(memory=True)
+        values[f"carried{size}"] = load.size / 1e6 / max(after.cpu - before.cpu, 1e-9)
+        values[f"rate{size}"] = load.size / 1e6 / load.seconds
+        faults += load.faults
+        values["memory"] = after.memory / MIB
+    return values, tuple(faults)
+
+
+def _small() -> Work:
+    title = f"keep-alive GET, 11 fields, 14 bytes answered, {CONNECTIONS} connections"
+    columns = (
+        Column("rate", "requests/s"),
+        Column("cpu", "CPU us/request", 1),
+        Column("front", "of it the front", 1),
+        Column("p50", "p50 ms", 2),
+        Column("p99", "p99 ms", 2),
+        Column("memory", "memory MiB", 1),
+    )
+    goals = (Goal("cpu", "nginx", 0.70), Goal("cpu", "granian", 1.0))
+    return Work("small", title, measure_small, columns, ("rate", "cpu", "p99", "memory"), goals)
+
+
+def _handshake() -> Work:
+    title = "a new connection, full TLS 1.3 handshake, one GET, close; 4 at a time"
+    columns = (
+        Column("rate", "connections/s"),
+        Column("connection", "CPU us/connection"),
+        Column("request", "us/kept-alive request"),
+        Column("handshake", "us/handshake (difference)"),
+        Column("handshake_front", "of it the front"),
+        Column("memory", "memory MiB", 1),
+    )
+    goals = (Goal("handshake_front", "nginx", 1.15),)
+    return Work("handshake", title, measure_handshake, columns, ("connection", "handshake", "handshake_front"), goals)
+
+
+def _idle() -> Work:
+    title = f"{IDLE_CONNECTIONS} idle TLS connections after one request each, memory of processes without the kernel's"
+    columns = (
+        Column("idle", "KiB/connection", 1),
+        Column("idle_front", "of it the front", 1),
+        Column("before", "MiB before", 1),
+        Column("after", "MiB after", 1),
+    )
+    goals = (Goal("idle_front", "", 20.0),)
+    return Work("idle", title, measure_idle, columns, ("idle", "idle_front"), goals, timed=False)
+
+
+def _large() -> Work:
+    title = f"answers of 1 MiB and of 10 MiB, {LARGE_CONNECTIONS} connections; MB are millions of bytes, more is better"
+    columns = (
+        Column("carried1", "1 MiB: MB/CPU second"),
+        Column("carried10", "10 MiB: MB/CPU second"),
+        Column("rate1", "1 MiB: MB/s"),
+        Column("rate10", "10 MiB: MB/s"),
+        Column("memory", "memory MiB", 1),
+    )
+    return Work("large", title, measure_large, columns, ("carried1", "carried10", "memory"))
+
+
+def _micro(seconds: float, count: int) -> float:
+    return seconds * 1e6 / max(count, 1)
+
+
+def _check_log(running: Running, requests: int, lines: int, slack: int) -> tuple[str, ...]:
+    least, most = (requests, requests + slack) if running.site.log else (0, 0)
+    return () if least <= lines <= most else (f"access log: {lines} lines, {least} to {most} wanted",)
