@@ -38,12 +38,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("nothing to measure: no stack is left, or wrk is not installed", file=sys.stderr)
         return 2
     work = works.all_works()[options.work]
-    _print_machine()
     try:
-        turns, others = _measure_all(chosen, work, options)
+        return _profile(chosen[0], work, options.seconds) if options.profile else _compare(chosen, work, options)
     except KeyboardInterrupt:
         print("\nstopped; every process has ended", file=sys.stderr)
         return 130
+
+
+def _compare(chosen: list[stacks.Stack], work: works.Work, options: argparse.Namespace) -> int:
+    for name, value in machine.describe_machine().items():
+        print(f"{name}: {value}")
+    turns, others = _measure_all(chosen, work, options)
     _print_report(turns, chosen, work, options)
     print(f"\nother processes took {median(others):.0%} of the processors (median; at most {max(others):.0%})")
     if options.json:
@@ -58,6 +63,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", type=_names, default=[], help="names with commas between (default: all)")
     parser.add_argument("--work", choices=list(works.all_works()), default="small", help="(default: small)")
     parser.add_argument("--no-log", action="store_true", help="no stack writes an access log (default: each does)")
+    parser.add_argument("--profile", action="store_true", help="print where Python spends its time, of the first stack")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every turn there, too")
     return parser.parse_args(arguments)
 
@@ -87,14 +93,33 @@ def _choose(only: list[str]) -> list[stacks.Stack]:
     return chosen
 
 
-def _measure_all(
-    chosen: list[stacks.Stack], work: works.Work, options: argparse.Namespace
-) -> tuple[list[report.Turn], list[float]]:
-    turns, others = [], []
+def _profile(stack: stacks.Stack, work: works.Work, seconds: int) -> int:
+    with _shared_folder() as shared, _site(shared, log=True) as site:
+        try:
+            with serving.run_stack(stack, site, profile=True) as running:
+                work.measure(running, seconds)
+        except serving.BenchError as error:
+            print(f"{stack.title}: {error}", file=sys.stderr)
+            return 1
+        for profile in sorted(site.folder.glob("profile.*[0-9]")):
+            print(profile.read_text())
+    return 0
+
+
+@contextmanager
+def _shared_folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # nginx's worker gives up root and still has to reach its socket
         _write_certificate(folder)
+        yield folder
+
+
+def _measure_all(
+    chosen: list[stacks.Stack], work: works.Work, options: argparse.Namespace
+) -> tuple[list[report.Turn], list[float]]:
+    turns, others = [], []
+    with _shared_folder() as folder:
         for number in range(options.rounds):
             first = number % len(chosen)
             for stack in chosen[first:] + chosen[:first]:
@@ -135,11 +160,6 @@ def _write_certificate(folder: Path) -> None:
     (folder / "key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
-
-
-def _print_machine() -> None:
-    for name, value in machine.describe_machine().items():
-        print(f"{name}: {value}")
 
 
 def _print_turn(turn: report.Turn, work: works.Work) -> None:

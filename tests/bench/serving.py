@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import procfs
+from tests.bench import procfs, sampler
 from tests.bench.stacks import Command, Site, Stack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,17 +84,23 @@ class Running:
 
 
 @contextmanager
-def run_stack(stack: Stack, site: Site) -> Iterator[Running]:
+def run_stack(stack: Stack, site: Site, *, profile: bool = False) -> Iterator[Running]:
     """Start a stack, check that it answers rightly, and end all of its processes in the end.
+
+    With `profile` its interpreters leave `profile.PID` in the site's folder.
 
     Raises BenchError when it does not come up or answers wrongly.
     """
     shutil.copy(Path(__file__).with_name("app.py"), site.folder / "app.py")
+    environment = clean_environment(site.folder)
+    if profile:
+        shutil.copy(Path(sampler.__file__), site.folder / "sitecustomize.py")
+        environment[sampler.VARIABLE] = str(site.folder)
     started: list[tuple[Command, subprocess.Popen[bytes]]] = []
     try:
         for command in stack.commands(site):
             with _hold_signals():
-                started.append((command, _start(command, site.folder)))
+                started.append((command, _start(command, site.folder, environment)))
         running = Running(stack, site, tuple(started))
         _wait_ready(running)
         yield running
@@ -151,7 +157,7 @@ def _hold_signals() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _start(command: Command, folder: Path) -> subprocess.Popen[bytes]:
+def _start(command: Command, folder: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     with (
         (folder / f"{command.name}.out").open("wb") as out,
         (folder / f"{command.name}.err").open("wb") as err,
@@ -159,7 +165,7 @@ def _start(command: Command, folder: Path) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command.argv,
             cwd=folder,
-            env=clean_environment(folder),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
