@@ -1,0 +1,402 @@
+"""The settings: one frozen dataclass a part. Each field carries its option, so that flags, `EDGE_*`
+variables, `edge.run` and the help all come from here.
+"""
+
+import dataclasses
+import difflib
+import resource
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from edge.cpus import allowed_cpus
+from edge.errors import ConfigError
+from edge.net.address import MAX_PORT, Address
+from edge.options import (
+    GIB,
+    KIB,
+    MIB,
+    Option,
+    Trusted,
+    addresses,
+    application,
+    choice,
+    computed,
+    count,
+    directory,
+    files,
+    host,
+    networks,
+    options_of,
+    prefix,
+    required,
+    seconds,
+    setting,
+    size,
+    switch,
+)
+
+# A worker is 25 to 30 MB: more than this on one machine is a typing error.
+MAX_PROCESSES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """A PEM chain and its key; without a key, it is looked for beside the chain and inside it."""
+
+    cert: Path
+    key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApplicationSettings:
+    """Which application is served and how it is called. An empty `app_dir` is the current directory."""
+
+    target: str = required(application(), "app", help="the ASGI application; MODULE alone means MODULE:app")
+    app_dir: str = setting(
+        "", directory(), "--app-dir", shown="current directory", help="where the application is imported from"
+    )
+    factory: bool = setting(
+        False, switch(), "--factory", help="ATTR is called without arguments to get the application"
+    )
+    root_path: str = setting(
+        "", prefix(), "--root-path", shown="none", help="path under which the application is mounted"
+    )
+    lifespan: Literal["auto", "on", "off"] = setting(
+        "auto", choice("auto", "on", "off"), "--lifespan", help="send startup and shutdown to the application"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ListenSettings:
+    """Where connections are taken. Empty `binds` stand for the defaults, see edge.net.listener."""
+
+    binds: tuple[Address, ...] = setting(
+        (),
+        addresses(),
+        "--bind",
+        "-b",
+        shown="[::]:443 with a certificate, 127.0.0.1:8000 without",
+        help="HOST:PORT, :PORT, unix:PATH or fd://N; TLS when there is a certificate; repeatable",
+    )
+    http_binds: tuple[Address, ...] = setting(
+        (),
+        addresses(),
+        "--http-bind",
+        shown="[::]:80 with a certificate",
+        help="plain HTTP listener beside it; repeatable",
+    )
+    host: str | None = setting(None, host(), "--host", shown="see --bind", help="host of the default listener")
+    port: int | None = setting(
+        None, count(0, MAX_PORT), "--port", shown="see --bind", help="port of the default listener; 0 = any free one"
+    )
+    backlog: int = setting(2048, count(1, MAX_PORT), "--backlog", help="connections that wait to be accepted")
+
+
+_KEY = Option(
+    ("--key",),
+    files(),
+    "key of the certificate at the same place; repeatable",
+    "privkey.pem or NAME.key beside it, or inside it",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """What TLS is served with; plain HTTP when there are neither certificates nor `dev`."""
+
+    certificates: tuple[CertificateFiles, ...] = setting(
+        (), files(), "--cert", shown="none", help="certificate chain in PEM; repeatable", beside=(_KEY,)
+    )
+    dev: bool = setting(False, switch(), "--dev", help="HTTPS on localhost:8443 with a certificate made here")
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardSettings:
+    """Whose forwarding fields are believed: peers in these networks, and those on Unix sockets."""
+
+    trusted_proxies: tuple[Trusted, ...] = setting(
+        (),
+        networks(),
+        "--trusted-proxy",
+        "--forwarded-allow-ips",
+        shown="nobody",
+        environment=("FORWARDED_ALLOW_IPS",),
+        help="peers whose X-Forwarded-* count: addresses, networks, unix, or * for everyone; repeatable",
+    )
+    trust_unix: bool = False
+
+
+def connection_limit(open_files: int) -> int:
+    """Return the connections that an edge process takes by default, from its limit of open files.
+
+    The other 30 % are for workers, files and logs.
+    """
+    return 10_000 if open_files == resource.RLIM_INFINITY else max(1, min(10_000, open_files * 7 // 10))
+
+
+def _default_connections() -> int:
+    return connection_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings:
+    """What is refused when it exceeds this. Sizes in bytes; `max_body` 0 is no limit."""
+
+    max_request_line: int = setting(8 * KIB, size(64, MIB), "--max-request-line", help="longest request line (414)")
+    max_header_size: int = setting(32 * KIB, size(256, MIB), "--max-header-size", help="all header fields (431)")
+    max_headers: int = setting(100, count(1, 10_000), "--max-headers", help="number of header fields (431)")
+    max_body: int = setting(100 * MIB, size(0, 2**50), "--max-body", help="request body (413); 0 = no limit")
+    max_connections: int = computed(
+        _default_connections,
+        count(1, 1_000_000),
+        "--max-connections",
+        shown="10000, or 70 % of the open files allowed if that is less",
+        help="connections of one edge process",
+    )
+    keepalive_requests: int = setting(
+        10_000, count(1, 10**9), "--keepalive-requests", help="requests on one connection before it is closed"
+    )
+    worker_concurrency: int = setting(
+        100, count(1, 100_000), "--worker-concurrency", help="requests that run in one worker at a time"
+    )
+    queue: int = setting(1024, count(0, 1_000_000), "--queue", help="requests that wait for a worker (503)")
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutSettings:
+    """What is ended when it takes longer. Seconds; `body_min_rate` in bytes per second, 0 is off."""
+
+    tls_handshake: float = setting(10.0, seconds(), "--tls-handshake-timeout", help="to finish the TLS handshake")
+    header: float = setting(10.0, seconds(), "--header-timeout", help="to send a request head (408)")
+    body_idle: float = setting(30.0, seconds(), "--body-idle-timeout", help="between two pieces of a body (408)")
+    body_min_rate: int = setting(
+        500, size(0, GIB), "--body-min-rate", help="bytes a second that a body must keep after 20 s (408); 0 = off"
+    )
+    write_stall: float = setting(60.0, seconds(), "--write-stall-timeout", help="without a byte taken by the client")
+    keep_alive: float = setting(
+        75.0,
+        seconds(0),
+        "--keepalive-timeout",
+        "--timeout-keep-alive",
+        "--keep-alive",
+        help="between two requests of a connection; 0 = close after each",
+    )
+    queue: float = setting(10.0, seconds(0), "--queue-timeout", help="in the queue for a worker (503)")
+    drain: float = setting(
+        30.0,
+        seconds(0),
+        "--drain-timeout",
+        "--timeout-graceful-shutdown",
+        "--graceful-timeout",
+        help="to finish what runs when the server stops",
+    )
+    startup: float = setting(60.0, seconds(), "--startup-timeout", help="for a worker to become ready")
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketSettings:
+    """WebSocket connections. Bytes and seconds; a `ping_interval` or `ping_timeout` of 0 is off."""
+
+    max_size: int = setting(16 * MIB, size(1, GIB), "--ws-max-size", help="largest message (close code 1009)")
+    ping_interval: float = setting(20.0, seconds(0), "--ws-ping-interval", help="between two pings; 0 = none")
+    ping_timeout: float = setting(20.0, seconds(0), "--ws-ping-timeout", help="for the pong; 0 = for ever")
+    per_message_deflate: bool = setting(
+        True, switch(), "--ws-per-message-deflate", help="compress messages when the client offers it"
+    )
+
+
+def edges_for(cpus: int) -> int:
+    """Return how many edge processes `auto` is: one up to 4 CPUs, then one for every 4."""
+    return max(1, cpus // 4)
+
+
+def _auto_edges() -> int:
+    return edges_for(allowed_cpus())
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How many processes run."""
+
+    workers: int = computed(
+        allowed_cpus,
+        count(1, MAX_PROCESSES, auto=allowed_cpus),
+        "--workers",
+        "-w",
+        shown="auto, the CPUs allowed here",
+        environment=("WEB_CONCURRENCY",),
+        help="processes that run the application",
+    )
+    edges: int = computed(
+        _auto_edges,
+        count(1, MAX_PROCESSES, auto=_auto_edges),
+        "--edges",
+        shown="auto, 1 up to 4 CPUs, then one for 4",
+        help="processes that hold the client connections",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings:
+    """What is logged and how; `auto` is readable on a terminal and JSON lines otherwise."""
+
+    level: Literal["critical", "error", "warning", "info", "debug"] = setting(
+        "info",
+        choice("critical", "error", "warning", "info", "debug"),
+        "--log-level",
+        help="least level that is logged",
+    )
+    access_log: bool = setting(True, switch(), "--access-log", help="one line for each request")
+    format: Literal["auto", "json", "console"] = setting(
+        "auto", choice("auto", "json", "console"), "--log-format", help="auto = console on a terminal, else json"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """Everything that `edge serve` can be told."""
+
+    application: ApplicationSettings
+    listen: ListenSettings = field(default_factory=ListenSettings)
+    tls: TlsSettings = field(default_factory=TlsSettings)
+    forward: ForwardSettings = field(default_factory=ForwardSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
+    websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
+    pool: PoolSettings = field(default_factory=PoolSettings)
+    logs: LogSettings = field(default_factory=LogSettings)
+
+
+# The parts with their titles, in the order of the help.
+SECTIONS: tuple[tuple[str, type[Any]], ...] = (
+    ("Application", ApplicationSettings),
+    ("Listening", ListenSettings),
+    ("TLS", TlsSettings),
+    ("Forwarding", ForwardSettings),
+    ("Limits", LimitSettings),
+    ("Timeouts", TimeoutSettings),
+    ("WebSocket", WebSocketSettings),
+    ("Pool", PoolSettings),
+    ("Logs", LogSettings),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value as it was given, and how the user spelled what it was given to, up to the value."""
+
+    value: object
+    origin: str
+
+    @property
+    def name(self) -> str:
+        """The spelling without what joins it to the value."""
+        return self.origin.rstrip(" =")
+
+
+def section_options(part: type[Any]) -> Iterator[Option]:
+    """Yield the options of one part of the settings, in the order of its fields."""
+    for item in dataclasses.fields(part):
+        yield from options_of(item)
+
+
+def all_options() -> Iterator[Option]:
+    """Yield every option, in the order of the help."""
+    for _, part in SECTIONS:
+        yield from section_options(part)
+
+
+def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | None = None) -> ServeSettings:
+    """Return the settings from options by name (`app`, `bind`, `max_body`, or an alias such as `keep_alive`).
+
+    A value is text or a Python value; None is the default; a `Given` says besides how it was spelled.
+    Options that are not in `values` are looked for in `environ` as `EDGE_*`.
+
+    Raises ConfigError on an unknown name and on whatever is wrong with a value.
+    """
+    given = _from_environment(environ or {}) | _by_key(values)
+    parsed = {option.key: _parse(option, given[option.key]) for option in all_options() if option.key in given}
+    if "app" not in parsed:
+        raise ConfigError("no application: give MODULE:ATTR, such as app:app, or set EDGE_APP")
+    _refuse_contradictions(given, parsed)
+    trusted = parsed.get("trusted_proxy", ())
+    return ServeSettings(
+        application=_part(ApplicationSettings, parsed),
+        listen=_part(ListenSettings, parsed),
+        tls=dataclasses.replace(_part(TlsSettings, parsed), certificates=_pairs(parsed)),
+        forward=ForwardSettings(tuple(network for network in trusted if network is not None), None in trusted),
+        limits=_part(LimitSettings, parsed),
+        timeouts=_part(TimeoutSettings, parsed),
+        websocket=_part(WebSocketSettings, parsed),
+        pool=_part(PoolSettings, parsed),
+        logs=_part(LogSettings, parsed),
+    )
+
+
+def nearest(word: str, words: list[str]) -> str:
+    """Return "; did you mean ..." with the likeliest of `words`, or nothing where none is near."""
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}" if near else ""
+
+
+def _by_key(values: Mapping[str, object]) -> dict[str, Given]:
+    keys = {key: option.key for option in all_options() for key in option.keys}
+    found: dict[str, Given] = {}
+    for name, value in values.items():
+        if name not in keys:
+            raise ConfigError(f"{name}: unknown option{nearest(name, list(keys))}")
+        if value is None:
+            continue
+        if keys[name] in found:
+            raise ConfigError(f"{name}: given under two names; leave out one")
+        found[keys[name]] = value if isinstance(value, Given) else Given(value, f"{name}=")
+    return found
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
+    found: dict[str, Given] = {}
+    for option in all_options():
+        for variable in option.variables:
+            if environ.get(variable) and option.key not in found:
+                text = environ[variable]
+                value = text.replace(",", " ").split() if option.kind.repeat else text
+                found[option.key] = Given(value, f"{variable}=")
+    return found
+
+
+def _parse(option: Option, given: Given) -> Any:
+    try:
+        return option.kind.parse(given.value)
+    except ConfigError as error:
+        raise ConfigError(f"{given.origin}{error}") from error
+
+
+def _part(part: type[Any], parsed: Mapping[str, Any]) -> Any:
+    """Build one part from the parsed values of its fields' own options; what was not given keeps its default."""
+    own = {item.name: options_of(item)[0].key for item in dataclasses.fields(part)}
+    return part(**{name: parsed[key] for name, key in own.items() if key in parsed})
+
+
+def _pairs(parsed: Mapping[str, Any]) -> tuple[CertificateFiles, ...]:
+    certs, keys = parsed.get("cert", ()), parsed.get("key", ())
+    return tuple(CertificateFiles(cert, keys[i] if i < len(keys) else None) for i, cert in enumerate(certs))
+
+
+def _refuse_contradictions(given: Mapping[str, Given], parsed: Mapping[str, Any]) -> None:
+    certs, keys = parsed.get("cert", ()), parsed.get("key", ())
+    if len(keys) > len(certs):
+        name = given["key"].name
+        raise ConfigError(f"{name}: {len(keys)} given for {len(certs)} --cert; give each its --cert")
+    if certs and parsed.get("dev"):
+        raise ConfigError(f"{given['dev'].name}: {given['cert'].name} is given too; use one of them")
+    for key in ("host", "port"):
+        if key in given and "bind" in given:
+            raise ConfigError(f"{given[key].name}: {given['bind'].name} is given too; put host and port into it")
+    binds = [
+        str(bind) for bind in (*parsed.get("bind", ()), *parsed.get("http_bind", ())) if not str(bind).endswith(":0")
+    ]
+    for bind in binds:
+        if binds.count(bind) > 1:
+            raise ConfigError(f"cannot listen on {bind}: given twice; leave out one")

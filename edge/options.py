@@ -1,0 +1,340 @@
+"""What an option is: its flags, and how its value is read from a flag, from the environment or from Python.
+
+A `Kind` reads one sort of value. It takes text (flags, environment) as well as the Python value itself
+(`edge.run`), and refuses with a message that begins with the value, so that the caller only puts the
+option's name before it.
+"""
+
+import dataclasses
+import ipaddress
+import math
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from edge.errors import ConfigError
+from edge.net.address import Address, parse_address, parse_host
+
+T = TypeVar("T")
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+# The longest duration that an option takes: longer ones are a slip of the unit.
+LONGEST = 86_400.0
+
+_SIZE_UNITS = {"": 1, "b": 1, "k": KIB, "kib": KIB, "m": MIB, "mib": MIB, "g": GIB, "gib": GIB}
+_TIME_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_ON = ("1", "true", "yes", "on")
+_OFF = ("0", "false", "no", "off")
+_METADATA = "option"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One sort of value: `parse` reads it (or raises ConfigError), `show` writes a default for the help."""
+
+    metavar: str
+    parse: Callable[[object], Any]  # the one Any here: what it returns is the type of the option's field
+    show: Callable[[Any], str] = str
+    repeat: bool = False
+    switch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option. The first flag names it everywhere: `--max-body`, `EDGE_MAX_BODY`, `max_body=`.
+
+    `environment` holds variables of other programs that are honoured after our own. `shown` is the
+    default as the help says it.
+    """
+
+    flags: tuple[str, ...]
+    kind: Kind
+    help: str
+    shown: str
+    environment: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The option's name in Python."""
+        return self.keys[0]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The option's names in Python: one for each long flag, the first is the main one."""
+        return tuple(f.lstrip("-").replace("-", "_") for f in self.flags if not _is_short(f))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The environment variables that set this option, the strongest first."""
+        return (*(f"EDGE_{key.upper()}" for key in self.keys), *self.environment)
+
+    @property
+    def is_argument(self) -> bool:
+        """True for what the command line takes by its position."""
+        return not self.flags[0].startswith("-")
+
+
+def setting(
+    default: T,
+    kind: Kind,
+    *flags: str,
+    help: str,
+    shown: str | None = None,
+    environment: tuple[str, ...] = (),
+    beside: tuple[Option, ...] = (),
+) -> T:
+    """Return a dataclass field that carries its option; the default stands here and nowhere else.
+
+    `shown` is the default in words. `beside` are further options that the same field is made from.
+    """
+    option = Option(flags, kind, help, kind.show(default) if shown is None else shown, environment)
+    return dataclasses.field(default=default, metadata={_METADATA: (option, *beside)})
+
+
+def computed(
+    default: Callable[[], T], kind: Kind, *flags: str, help: str, shown: str, environment: tuple[str, ...] = ()
+) -> T:
+    """Return a dataclass field like `setting`'s whose default is asked for when it is needed."""
+    option = Option(flags, kind, help, shown, environment)
+    return dataclasses.field(default_factory=default, metadata={_METADATA: (option,)})
+
+
+def required(kind: Kind, *flags: str, help: str) -> Any:
+    """Return a dataclass field without a default that carries its option."""
+    return dataclasses.field(metadata={_METADATA: (Option(flags, kind, help, "required"),)})
+
+
+def options_of(field: dataclasses.Field[Any]) -> tuple[Option, ...]:
+    """Return the options that a dataclass field is made from, its own first."""
+    return cast(tuple[Option, ...], field.metadata.get(_METADATA, ()))
+
+
+def count(minimum: int, maximum: int, *, auto: Callable[[], int] | None = None) -> Kind:
+    """A whole number from `minimum` to `maximum`; with `auto`, also the word that asks for its answer."""
+    word = " or auto" if auto else ""
+    allowed = f"use {minimum} to {maximum}{word}"
+
+    def parse(value: object) -> int:
+        if auto and value == "auto":
+            return auto()
+        text = value if isinstance(value, str) else repr(value)
+        # int() also takes "+1", "1_000" and other alphabets' digits.
+        if not re.fullmatch("-?[0-9]{1,18}", text):
+            raise ConfigError(f"{value!r}: not a whole number; {allowed}")
+        if not minimum <= int(text) <= maximum:
+            raise ConfigError(f"{value!r}: out of range; {allowed}")
+        return int(text)
+
+    return Kind("N|auto" if auto else "N", parse)
+
+
+def size(minimum: int, maximum: int) -> Kind:
+    """A number of bytes, plain or with a unit of powers of 1024."""
+
+    def parse(value: object) -> int:
+        text = value if isinstance(value, str) else repr(value)
+        match = re.fullmatch(r"(-?[0-9]{1,18})\s*([A-Za-z]*)", text)
+        if not match:
+            raise ConfigError(f"{value!r}: not a size; use a number of bytes, or one of KiB, MiB, GiB")
+        unit = _SIZE_UNITS.get(match[2].lower())
+        if unit is None:
+            raise ConfigError(f"{value!r}: unknown unit {match[2]!r}; use KiB, MiB, GiB or a number of bytes")
+        number = int(match[1]) * unit
+        if not minimum <= number <= maximum:
+            raise ConfigError(f"{value!r}: out of range; use {show_size(minimum)} to {show_size(maximum)}")
+        return number
+
+    return Kind("SIZE", parse, show_size)
+
+
+def seconds(minimum: float = 0.001) -> Kind:
+    """A duration in seconds, plain or with a unit; by default zero is refused."""
+
+    def parse(value: object) -> float:
+        text = value if isinstance(value, str) else repr(value)
+        match = re.fullmatch(r"(-?[0-9]{1,12}(?:\.[0-9]{1,12})?)\s*([A-Za-z]*)", text)
+        if not match:
+            raise ConfigError(f"{value!r}: not a duration; use a number of seconds, or one such as 500ms, 10s, 2m")
+        unit = _TIME_UNITS.get(match[2].lower())
+        if unit is None:
+            raise ConfigError(f"{value!r}: unknown unit {match[2]!r}; use ms, s, m, h or a number of seconds")
+        number = float(match[1]) * unit
+        if not minimum <= number <= LONGEST:
+            raise ConfigError(f"{value!r}: out of range; use {show_seconds(minimum)} to {show_seconds(LONGEST)}")
+        return number
+
+    return Kind("SECONDS", parse, show_seconds)
+
+
+def choice(*words: str) -> Kind:
+    """One of some words, in any case."""
+    allowed = f"{', '.join(words[:-1])} or {words[-1]}"
+
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or value.lower() not in words:
+            raise ConfigError(f"{value!r}: unknown; use {allowed}")
+        return value.lower()
+
+    return Kind("|".join(words), parse)
+
+
+def switch() -> Kind:
+    """On or off: a flag without a value."""
+
+    def parse(value: object) -> bool:
+        word = str(value).lower()
+        if word not in _ON + _OFF:
+            raise ConfigError(f"{value!r}: neither on nor off; use 1 or 0, true or false, yes or no, on or off")
+        return word in _ON
+
+    return Kind("", parse, lambda value: "on" if value else "off", switch=True)
+
+
+def host() -> Kind:
+    """A host name or an IP address to bind."""
+    return Kind("HOST", lambda value: parse_host(_text(value)))
+
+
+def addresses() -> Kind:
+    """Addresses to bind, see edge.net.address."""
+
+    def parse(value: object) -> tuple[Address, ...]:
+        return tuple(parse_address(_text(item)) for item in _items(value))
+
+    return Kind("ADDRESS", parse, repeat=True)
+
+
+def files() -> Kind:
+    """Paths of files. That they exist is asked by who reads them."""
+
+    def parse(value: object) -> tuple[Path, ...]:
+        return tuple(Path(_path(item)) for item in _items(value))
+
+    return Kind("FILE", parse, repeat=True)
+
+
+def directory() -> Kind:
+    """The path of a directory that exists."""
+
+    def parse(value: object) -> str:
+        path = _path(value)
+        if not os.path.isdir(path):
+            raise ConfigError(f"{value!r}: no such directory; use one that exists")
+        return path
+
+    return Kind("DIR", parse)
+
+
+def prefix() -> Kind:
+    """A path under which the application is mounted: empty, or with a slash before and none after it."""
+
+    def parse(value: object) -> str:
+        text = _text(value)
+        if text and not re.fullmatch("/[!-~]*", text):
+            raise ConfigError(f"{value!r}: not a path of visible ASCII that begins with '/'; use one such as '/api'")
+        return text.rstrip("/")
+
+    return Kind("PATH", parse)
+
+
+def application() -> Kind:
+    """The import path of an ASGI application; a module alone means its `app`."""
+
+    def parse(value: object) -> str:
+        if not isinstance(value, str):
+            raise ConfigError(f"{value!r}: workers import the application by its name; use 'MODULE:ATTR'")
+        module, colon, name = value.partition(":")
+        target = f"{module}:{name if colon else 'app'}"
+        if module.endswith(".py") or "/" in module:
+            stem = module.removesuffix(".py").strip("./").replace("/", ".")
+            raise ConfigError(f"{value!r}: a file, not a module; use {stem}:{name or 'app'}")
+        if not all(part.isidentifier() for text in target.split(":", 1) for part in text.split(".")):
+            raise ConfigError(f"{value!r}: not an import path; use MODULE:ATTR, such as app:app")
+        return target
+
+    return Kind("MODULE:ATTR", parse)
+
+
+Trusted = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def networks() -> Kind:
+    """Peers to trust: addresses and networks, `unix`, and `*` for everyone; each item may be a comma list.
+
+    The value is a tuple of networks in which None stands for the peers on Unix sockets.
+    """
+
+    def parse(value: object) -> tuple[Trusted | None, ...]:
+        words = [word.strip() for item in _items(value) for word in str(item).split(",")]
+        return tuple(dict.fromkeys(network for word in words if word for network in _trusted(word)))
+
+    return Kind("CIDR", parse, repeat=True)
+
+
+def show_size(number: int) -> str:
+    """Return a number of bytes as the help and the messages write it."""
+    for unit, name in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
+        if number and number % unit == 0:
+            return f"{number // unit}{name}"
+    return str(number)
+
+
+def show_seconds(number: float) -> str:
+    """Return a duration as the help and the messages write it."""
+    if 0 < number < 1:
+        return f"{number * 1000:g}ms"
+    if number and math.fmod(number, 3600) == 0:
+        return f"{number / 3600:g}h"
+    return f"{number:g}s"
+
+
+def _trusted(word: str) -> list[Trusted | None]:
+    if word == "*":
+        return [ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv6Network("::/0"), None]
+    if word == "unix":
+        return [None]
+    try:
+        network = ipaddress.ip_network(word, strict=False)
+        address = ipaddress.ip_interface(word).ip
+    except ValueError as error:
+        raise ConfigError(f"{word!r}: not an address or network; use CIDR such as 10.0.0.0/8, unix or *") from error
+    if network.network_address != address:
+        raise ConfigError(f"{word!r}: host bits are set; use {network} or the single address {address}")
+    return [_unmapped(network)]
+
+
+def _unmapped(network: Trusted) -> Trusted:
+    """Peers are compared as IPv4 where a dual-stack socket shows them as ::ffff:a.b.c.d."""
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
+        mapped = network.network_address.ipv4_mapped
+        if mapped is not None:
+            return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+    return network
+
+
+def _items(value: object) -> list[object]:
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return list(value)
+    return [value]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigError(f"{value!r}: not text; use a string")
+    return value
+
+
+def _path(value: object) -> str:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str) or not path or "\0" in path:
+        raise ConfigError(f"{value!r}: not a path; use the name of a file or directory")
+    return path
+
+
+def _is_short(flag: str) -> bool:
+    return flag.startswith("-") and not flag.startswith("--")

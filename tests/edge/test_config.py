@@ -1,0 +1,233 @@
+import dataclasses
+import resource
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge import config
+from edge.config import (
+    ApplicationSettings,
+    CertificateFiles,
+    ForwardSettings,
+    Given,
+    LimitSettings,
+    ListenSettings,
+    LogSettings,
+    ServeSettings,
+    TimeoutSettings,
+    TlsSettings,
+    WebSocketSettings,
+    all_options,
+    build_settings,
+)
+from edge.cpus import allowed_cpus
+from edge.errors import ConfigError
+from edge.net.address import TcpAddress, UnixAddress
+
+APP: dict[str, object] = {"app": "shop:app"}
+
+
+def message(values: Mapping[str, object], environ: Mapping[str, str] | None = None) -> str:
+    with pytest.raises(ConfigError) as caught:
+        build_settings(values, environ)
+    assert caught.value.exit_code == 2
+    return str(caught.value)
+
+
+def test_application_alone_gives_the_documented_defaults() -> None:
+    settings = build_settings(APP)
+    assert settings == ServeSettings(ApplicationSettings("shop:app"))
+    assert settings.application == ApplicationSettings("shop:app", "", False, "", "auto")
+    assert settings.listen == ListenSettings((), (), None, None, 2048)
+    assert settings.tls == TlsSettings((), False)
+    assert settings.forward == ForwardSettings((), False)
+    assert settings.timeouts == TimeoutSettings(10, 10, 30, 500, 60, 75, 10, 30, 60)
+    assert settings.websocket == WebSocketSettings(2**24, 20, 20, True)
+    assert settings.logs == LogSettings("info", True, "auto")
+    assert settings.pool.workers == allowed_cpus()
+    limits = dataclasses.replace(settings.limits, max_connections=1)
+    assert limits == LimitSettings(8192, 32_768, 100, 100 * 2**20, 1, 10_000, 100, 1024)
+
+
+@pytest.mark.parametrize(
+    ("open_files", "connections"),
+    [(resource.RLIM_INFINITY, 10_000), (1_048_576, 10_000), (1024, 716), (10, 7), (1, 1)],
+)
+def test_connections_are_bounded_by_the_open_files(open_files: int, connections: int) -> None:
+    assert config.connection_limit(open_files) == connections
+
+
+def test_default_of_connections_is_asked_of_the_system() -> None:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert LimitSettings().max_connections == config.connection_limit(soft)
+
+
+@pytest.mark.parametrize(("cpus", "edges"), [(1, 1), (2, 1), (4, 1), (7, 1), (8, 2), (64, 16)])
+def test_there_is_one_edge_up_to_four_cpus_then_one_for_four(cpus: int, edges: int) -> None:
+    assert config.edges_for(cpus) == edges
+
+
+VALUES: dict[str, tuple[object, str, str, object]] = {
+    # key: (a value other than the default, part, field, what it becomes)
+    "app": ("site.asgi", "application", "target", "site.asgi:app"),
+    "app_dir": ("/", "application", "app_dir", "/"),
+    "factory": ("1", "application", "factory", True),
+    "root_path": ("/api", "application", "root_path", "/api"),
+    "lifespan": ("off", "application", "lifespan", "off"),
+    "bind": ("a:1,unix:b", "listen", "binds", (TcpAddress("a", 1), UnixAddress("b"))),
+    "http_bind": (":80", "listen", "http_binds", (TcpAddress("", 80),)),
+    "host": ("::1", "listen", "host", "::1"),
+    "port": ("0", "listen", "port", 0),
+    "backlog": ("64", "listen", "backlog", 64),
+    "cert": ("a.pem b.pem", "tls", "certificates", (CertificateFiles(Path("a.pem")), CertificateFiles(Path("b.pem")))),
+    "dev": ("on", "tls", "dev", True),
+    "trusted_proxy": ("10.0.0.0/8 unix", "forward", "trusted_proxies", (IPv4Network("10.0.0.0/8"),)),
+    "max_request_line": ("4KiB", "limits", "max_request_line", 4096),
+    "max_header_size": ("4k", "limits", "max_header_size", 4096),
+    "max_headers": ("7", "limits", "max_headers", 7),
+    "max_body": ("0", "limits", "max_body", 0),
+    "max_connections": ("9", "limits", "max_connections", 9),
+    "keepalive_requests": ("1", "limits", "keepalive_requests", 1),
+    "worker_concurrency": ("3", "limits", "worker_concurrency", 3),
+    "queue": ("0", "limits", "queue", 0),
+    "tls_handshake_timeout": ("1s", "timeouts", "tls_handshake", 1.0),
+    "header_timeout": ("2s", "timeouts", "header", 2.0),
+    "body_idle_timeout": ("3s", "timeouts", "body_idle", 3.0),
+    "body_min_rate": ("4", "timeouts", "body_min_rate", 4),
+    "write_stall_timeout": ("5s", "timeouts", "write_stall", 5.0),
+    "keepalive_timeout": ("6s", "timeouts", "keep_alive", 6.0),
+    "queue_timeout": ("7s", "timeouts", "queue", 7.0),
+    "drain_timeout": ("8s", "timeouts", "drain", 8.0),
+    "startup_timeout": ("9s", "timeouts", "startup", 9.0),
+    "ws_max_size": ("1MiB", "websocket", "max_size", 2**20),
+    "ws_ping_interval": ("0", "websocket", "ping_interval", 0.0),
+    "ws_ping_timeout": ("1", "websocket", "ping_timeout", 1.0),
+    "ws_per_message_deflate": ("no", "websocket", "per_message_deflate", False),
+    "workers": ("5", "pool", "workers", 5),
+    "edges": ("6", "pool", "edges", 6),
+    "log_level": ("DEBUG", "logs", "level", "debug"),
+    "access_log": ("false", "logs", "access_log", False),
+    "log_format": ("json", "logs", "format", "json"),
+}
+
+
+def test_every_option_is_in_this_files_table() -> None:
+    assert {option.key for option in all_options()} == {*VALUES, "key"}
+
+
+@pytest.mark.parametrize("key", VALUES)
+def test_option_by_name_and_by_variable_sets_its_field_and_no_other(key: str) -> None:
+    text, part, name, parsed = VALUES[key]
+    pieces = str(text).replace(",", " ").split()
+    by_name = build_settings({**APP, key: pieces if len(pieces) > 1 else text})
+    by_variable = build_settings({} if key == "app" else APP, {f"EDGE_{key.upper()}": str(text)})
+    assert by_name == by_variable
+    assert getattr(getattr(by_name, part), name) == parsed
+    default: Any = build_settings(APP)
+    assert getattr(getattr(default, part), name) != parsed
+    assert [f.name for f in dataclasses.fields(default) if getattr(default, f.name) != getattr(by_name, f.name)] == [
+        part
+    ]
+
+
+@pytest.mark.parametrize(
+    ("alias", "key"),
+    [
+        ("forwarded_allow_ips", "trusted_proxy"),
+        ("timeout_keep_alive", "keepalive_timeout"),
+        ("keep_alive", "keepalive_timeout"),
+        ("timeout_graceful_shutdown", "drain_timeout"),
+        ("graceful_timeout", "drain_timeout"),
+    ],
+)
+def test_alias_means_the_same(alias: str, key: str) -> None:
+    text = "10.0.0.0/8" if key == "trusted_proxy" else "3"
+    expected = build_settings({**APP, key: text})
+    assert expected != build_settings(APP)
+    assert build_settings({**APP, alias: text}) == expected
+    assert build_settings(APP, {f"EDGE_{alias.upper()}": text}) == expected
+
+
+def test_variables_of_other_servers_are_honoured() -> None:
+    settings = build_settings(APP, {"WEB_CONCURRENCY": "3", "FORWARDED_ALLOW_IPS": "10.0.0.1,unix"})
+    assert settings.pool.workers == 3
+    assert settings.forward == ForwardSettings((IPv4Network("10.0.0.1"),), trust_unix=True)
+
+
+def test_our_variable_is_stronger_than_that_of_another_server() -> None:
+    assert build_settings(APP, {"WEB_CONCURRENCY": "3", "EDGE_WORKERS": "4"}).pool.workers == 4
+
+
+def test_option_is_stronger_than_the_variable() -> None:
+    assert build_settings({**APP, "workers": 5}, {"EDGE_WORKERS": "x"}).pool.workers == 5
+
+
+def test_empty_variable_and_none_are_the_default() -> None:
+    assert build_settings({**APP, "workers": None}, {"EDGE_MAX_BODY": ""}) == build_settings(APP)
+
+
+def test_auto_is_the_default_number_of_processes() -> None:
+    assert build_settings({**APP, "workers": "auto", "edges": "auto"}) == build_settings(APP)
+
+
+def test_star_trusts_every_peer() -> None:
+    everyone = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+    assert build_settings({**APP, "trusted_proxy": "*"}).forward == ForwardSettings(everyone, trust_unix=True)
+
+
+def test_keys_go_to_the_certificates_at_their_place() -> None:
+    settings = build_settings({**APP, "cert": ["a.pem", "b.pem", "c.pem"], "key": ["a.key", "b.key"]})
+    assert settings.tls.certificates == (
+        CertificateFiles(Path("a.pem"), Path("a.key")),
+        CertificateFiles(Path("b.pem"), Path("b.key")),
+        CertificateFiles(Path("c.pem"), None),
+    )
+
+
+def test_missing_application_is_refused() -> None:
+    assert message({}) == "no application: give MODULE:ATTR, such as app:app, or set EDGE_APP"
+
+
+def test_unknown_option_is_refused_with_the_nearest() -> None:
+    assert message({**APP, "workrs": 2}) == "workrs: unknown option; did you mean workers"
+    assert message({**APP, "zzz": 2}) == "zzz: unknown option"
+
+
+def test_option_under_two_names_is_refused() -> None:
+    values = {**APP, "keep_alive": 1, "keepalive_timeout": 2}
+    assert message(values) == "keepalive_timeout: given under two names; leave out one"
+
+
+def test_refusal_names_what_the_user_wrote() -> None:
+    reason = "unknown unit 'mb'; use KiB, MiB, GiB or a number of bytes"
+    assert message({**APP, "max_body": "10mb"}) == f"max_body='10mb': {reason}"
+    assert message({**APP, "max_body": Given("10mb", "--max-body ")}) == f"--max-body '10mb': {reason}"
+    assert message(APP, {"EDGE_MAX_BODY": "10mb"}) == f"EDGE_MAX_BODY='10mb': {reason}"
+
+
+@pytest.mark.parametrize(
+    ("values", "environ", "expected"),
+    [
+        ({"key": "a.key"}, {}, "key: 1 given for 0 --cert; give each its --cert"),
+        ({"cert": "a.pem"}, {"EDGE_KEY": "a b"}, "EDGE_KEY: 2 given for 1 --cert; give each its --cert"),
+        ({"cert": "a.pem", "dev": True}, {}, "dev: cert is given too; use one of them"),
+        ({"bind": "a:1", "host": "b"}, {}, "host: bind is given too; put host and port into it"),
+        ({"bind": "a:1"}, {"EDGE_PORT": "8"}, "EDGE_PORT: bind is given too; put host and port into it"),
+        ({"bind": ["a:1", "a:1"]}, {}, "cannot listen on a:1: given twice; leave out one"),
+        ({"bind": "fd://3", "http_bind": "fd://3"}, {}, "cannot listen on fd://3: given twice; leave out one"),
+    ],
+)
+def test_contradiction_is_refused(values: dict[str, object], environ: dict[str, str], expected: str) -> None:
+    assert message({**APP, **values}, environ) == expected
+
+
+def test_any_free_port_may_be_asked_for_twice() -> None:
+    settings = build_settings({**APP, "bind": ["127.0.0.1:0", "127.0.0.1:0"]})
+    assert settings.listen.binds == (TcpAddress("127.0.0.1", 0),) * 2
+
+
+def test_dev_switched_off_goes_with_a_certificate() -> None:
+    assert not build_settings({**APP, "cert": "a.pem", "dev": False}).tls.dev
