@@ -1,0 +1,141 @@
+"""The command line: arguments to settings, failures to one line and an exit code."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from edge import __version__
+from edge.config import SECTIONS, Given, all_options, build_settings, nearest, section_options
+from edge.errors import ConfigError, EdgeError
+from edge.options import Option
+
+# What the shell reports for a program that SIGINT ended (128 + 2).
+INTERRUPTED = 130
+
+_SERVE_HELP = "Serve an ASGI application: TLS, HTTP, forwarding, limits and a pool of workers."
+_SERVE_EPILOG = (
+    "Each option is an environment variable too: --max-body is EDGE_MAX_BODY, MODULE:ATTR is EDGE_APP. Flags are "
+    "stronger; WEB_CONCURRENCY and FORWARDED_ALLOW_IPS are honoured. "
+    "Sizes: 8192, 8KiB, 100MiB. Durations: 10, 500ms, 2m."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the `edge` command with these arguments (the process's own by default) and return its exit code."""
+    try:
+        return int(_program.main(arguments, prog_name="edge", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        message, code = _usage(error), ConfigError.exit_code
+    except EdgeError as error:
+        message, code = str(error), error.exit_code
+    except click.Abort:
+        return INTERRUPTED
+    click.echo(f"edge: {message}", err=True)
+    return code
+
+
+def given_flags(parameters: Mapping[str, Any]) -> dict[str, Given]:
+    """Return what click parsed as values for `build_settings`, each with the flag that gave it."""
+    options = {option.key: option for option in all_options()}
+    return {
+        key: Given(value, "" if options[key].is_argument else f"{options[key].flags[0]} ")
+        for key, value in parameters.items()
+        if value is not None and value != ()
+    }
+
+
+def _serve(**parameters: Any) -> int:
+    settings = build_settings(given_flags(parameters), os.environ)
+    # Imported here: --help, --version and a wrong option answer without loading the server.
+    from edge.server import serve
+    from edge_certs.errors import CertificateError
+
+    try:
+        return serve(settings)
+    except CertificateError as error:
+        raise ConfigError(str(error)) from error
+
+
+@click.group("edge", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="edge %(version)s")
+@click.pass_context
+def _program(context: click.Context) -> int:
+    """TLS, HTTP, forwarding, limits and a worker pool around an ASGI application."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        return ConfigError.exit_code
+    return 0
+
+
+def _parameter(option: Option) -> click.Parameter:
+    """Values stay text: edge.config reads them, the same way for flags, environment and Python."""
+    if option.is_argument:
+        return click.Argument([option.key], required=False, metavar=option.kind.metavar)
+    if option.kind.switch:
+        return click.Option([*_switch_flags(option), option.key], is_flag=True, default=None)
+    return click.Option([*option.flags, option.key], multiple=option.kind.repeat, default=None)
+
+
+def _switch_flags(option: Option) -> list[str]:
+    """A switch that is on by default needs the flag that turns it off."""
+    if option.shown == "off":
+        return list(option.flags)
+    return [f"{flag}/--no-{flag.removeprefix('--')}" for flag in option.flags]
+
+
+def _show_help(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if not asked:
+        return
+    formatter = context.make_formatter()
+    formatter.write_usage("edge serve", "[OPTIONS] MODULE:ATTR")
+    formatter.write_paragraph()
+    formatter.write_text(_SERVE_HELP)
+    for title, part in SECTIONS:
+        with formatter.section(title):
+            formatter.write_dl([_help_row(option) for option in section_options(part)], col_max=36)
+    formatter.write_paragraph()
+    formatter.write_text(_SERVE_EPILOG)
+    click.echo(formatter.getvalue().rstrip())
+    context.exit()
+
+
+def _help_row(option: Option) -> tuple[str, str]:
+    if option.is_argument:
+        return option.kind.metavar, option.help
+    main, *others = _switch_flags(option) if option.kind.switch else option.flags
+    short = [flag for flag in others if not flag.startswith("--")]
+    aliases = [flag for flag in others if flag.startswith("--")]
+    also = f" (also {', '.join(aliases)})" if aliases else ""
+    metavar = "" if option.kind.switch else f" {option.kind.metavar}"
+    return f"{', '.join([*short, main])}{metavar}", f"{option.help}{also} [default: {option.shown}]"
+
+
+def _usage(error: click.ClickException) -> str:
+    """Say what click says in our form: lower case, one line, the nearest flag, what to do."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    if isinstance(error, click.NoSuchOption) and context is not None:
+        flags = [flag for item in context.command.params for flag in (*item.opts, *item.secondary_opts)]
+        long = [flag for flag in flags if flag.startswith("--")]
+        hint = nearest(error.option_name, long) or f"; see {context.command_path} --help"
+        return f"{error.option_name}: unknown option{hint}"
+    # What follows the first sentence is click's own hint, which is worded differently from version to version.
+    message = error.format_message().partition(". ")[0].strip().rstrip(".")
+    message = message[:1].lower() + message[1:]
+    if context is not None and isinstance(context.command, click.Group):
+        return f"{message}; use edge serve MODULE:ATTR, or see edge --help"
+    return f"{message}; see edge serve --help"
+
+
+serve_command = click.Command(
+    "serve",
+    callback=_serve,
+    params=[
+        *(_parameter(option) for option in all_options()),
+        click.Option(["--help", "-h"], is_flag=True, is_eager=True, expose_value=False, callback=_show_help),
+    ],
+    add_help_option=False,
+    help=_SERVE_HELP,
+)
+_program.add_command(serve_command)
