@@ -1,0 +1,8 @@
+"""`python -P -m edge_backend LISTENER_FD CONTROL_FD`: a worker, started by the master only."""
+
+import sys
+
+from edge_backend.worker import main
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

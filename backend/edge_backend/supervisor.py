@@ -1,0 +1,98 @@
+"""Starts worker processes and speaks with them on their control sockets."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .settings import WorkerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a worker says: `ready`, or that the application failed with an exit code for the server."""
+
+    ready: bool
+    code: int = 0
+    message: str = ""
+
+
+class WorkerProcess:
+    """One worker: its process, its control socket, and the path at which edges reach it."""
+
+    def __init__(self, settings: WorkerSettings, run_dir: Path, environ: Mapping[str, str]) -> None:
+        """Start it. The listener is bound here, so edges can connect before the application is there."""
+        self.number = settings.number
+        self.path = str(run_dir / f"worker-{settings.number}.sock")
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.control, theirs = socket.socketpair()
+        with listener, theirs:
+            listener.bind(self.path)
+            listener.listen(128)
+            command = [sys.executable, "-P", "-m", "edge_backend", str(listener.fileno()), str(theirs.fileno())]
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(listener.fileno(), theirs.fileno()),
+                env=dict(environ),
+            )
+        # One line of a few hundred bytes: it fits the socket's buffer, so this does not wait for the worker.
+        self.control.sendall(settings.encode())
+        self.control.setblocking(False)
+        self._buffer = b""
+
+    def read_report(self) -> Report | None:
+        """Return what the worker has to say, None if nothing whole came yet.
+
+        Raises EOFError when its end of the control socket is closed.
+        """
+        try:
+            data = self.control.recv(65536)
+        except BlockingIOError:
+            return None
+        if not data:
+            raise EOFError
+        self._buffer += data
+        if b"\n" not in self._buffer:
+            return None
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        word, _, rest = line.decode("utf-8", "replace").partition(" ")
+        if word == "ready":
+            return Report(True)
+        code, _, message = rest.partition(" ")
+        return Report(False, int(code), message)
+
+    def poll(self) -> str | None:
+        """Return how the process ended, None while it runs."""
+        status = self.process.poll()
+        if status is None:
+            return None
+        if status < 0:
+            return f"killed by {signal.Signals(-status).name}"
+        return f"exit code {status}"
+
+    def terminate(self) -> None:
+        """Ask it to finish what runs and to end."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it now."""
+        self._signal(signal.SIGKILL)
+
+    def release(self) -> None:
+        """Close the control socket and remove the socket's file, after the process has ended."""
+        self.control.close()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+    def _signal(self, number: int) -> None:
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)

@@ -1,0 +1,352 @@
+"""One WebSocket as ASGI sees it (WebSocket specification 2.5), spoken by `websockets`' sans-I/O core.
+
+The edge has checked the handshake and carries bytes; the frames of RFC 6455 are made and read here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Any
+
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed, InvalidState
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.frames import Close, CloseCode, Frame, Opcode
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from . import wire
+from .asgi import HttpExchange, Link, Message, Scope, build_scope, classify_field
+from .errors import ApplicationError, ClientDisconnected
+from .settings import WorkerSettings
+
+# Between our Close frame and the end of the stream: how long the peer may take to answer it.
+CLOSE_TIMEOUT = 10.0
+
+
+def build_websocket_scope(parts: list[bytes], root_path: str, state: dict[str, Any]) -> Scope:
+    """Return the connection scope of a WebSocket out of the parts of a REQUEST head."""
+    scope = build_scope(parts, root_path, state)
+    del scope["method"]
+    scope["type"] = "websocket"
+    scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
+    offered = [value for name, value in scope["headers"] if name == b"sec-websocket-protocol"]
+    scope["subprotocols"] = [token.strip().decode("latin-1") for line in offered for token in line.split(b",")]
+    scope["extensions"] = {"websocket.http.response": {}}
+    return scope
+
+
+class WebSocketExchange:
+    """One WebSocket. `receive` and `send` are what the application gets."""
+
+    def __init__(self, link: Link, stream: int, scope: Scope, settings: WorkerSettings) -> None:
+        self.scope = scope
+        self.task: asyncio.Task[None] | None = None
+        self._link = link
+        self._stream = stream
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._protocol = _new_protocol(settings)
+        self._messages: deque[Message] = deque([{"type": "websocket.connect"}])
+        self._readable = asyncio.Event()
+        self._writable = asyncio.Event()
+        self._credit = wire.INITIAL_WINDOW
+        self._taken = 0
+        self._fragments: list[bytes] = []
+        self._fragments_are_text = False
+        self._accepted = False
+        self._over = False  # nothing more goes to or comes from the client
+        self._closing = False  # our Close frame is out
+        self._denial: HttpExchange | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._pong_due = False
+
+    # What the wire tells us.
+
+    def feed_data(self, body: bytes, ended: bool) -> None:
+        """Take bytes of the WebSocket from the edge; `ended`: the client closed its side."""
+        self._taken += len(body)
+        self._pong_due = False  # whatever comes shows that the peer is there
+        self._protocol.receive_data(body)
+        if ended:
+            self._protocol.receive_eof()
+        for event in self._protocol.events_received():
+            assert isinstance(event, Frame)
+            self._receive_frame(event)
+        self._flush()
+        if self._protocol.state is State.CLOSED or ended:
+            self._end()
+        if not self._messages:
+            self._give_credit()
+
+    def feed_credit(self, credit: int) -> None:
+        """Take leave to send `credit` bytes more."""
+        self._credit += credit
+        self._writable.set()
+        if self._denial is not None:
+            self._denial.feed_credit(credit)
+
+    def disconnect(self) -> None:
+        """The connection is lost: close code 1006 for the application (RFC 6455 section 7.1.5)."""
+        if not self._over:
+            self._push_disconnect(CloseCode.ABNORMAL_CLOSURE, "")
+            self._stop()
+        if self._denial is not None:
+            self._denial.disconnect()
+
+    def drain(self) -> None:
+        """The server is going away: close with 1012 (service restart)."""
+        if self._accepted and not self._over and not self._closing:
+            self._close(CloseCode.SERVICE_RESTART, "")
+
+    # What the application calls.
+
+    async def receive(self) -> Message:
+        """Return the next ASGI message of this WebSocket."""
+        while not self._messages:
+            if self._over:
+                return {"type": "websocket.disconnect", "code": CloseCode.ABNORMAL_CLOSURE, "reason": ""}
+            self._readable.clear()
+            await self._readable.wait()
+        message = self._messages.popleft()
+        if not self._messages and not self._over:
+            self._give_credit()
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Take one ASGI message; waits while the client is slower than the application.
+
+        Raises ApplicationError for a message that the specification does not allow here, and ClientDisconnected
+        when the client has gone.
+        """
+        kind = message["type"]
+        if kind == "websocket.send":
+            await self._send_message(message)
+        elif kind == "websocket.accept":
+            self._accept(message)
+        elif kind == "websocket.close":
+            self._send_close(message)
+        elif kind in ("websocket.http.response.start", "websocket.http.response.body"):
+            await self._deny(message)
+        else:
+            raise ApplicationError(f"message type {kind!r} is not allowed on a WebSocket")
+
+    def finish(self) -> bytes | None:
+        """The application has returned: close what it left open; give the reason if it never answered."""
+        if self._denial is not None:
+            return self._denial.finish()
+        if self._over or self._closing:
+            return None
+        if not self._accepted:
+            return b"no-response"
+        self._close(CloseCode.NORMAL_CLOSURE, "")
+        return None
+
+    def fail(self, reason: bytes) -> None:
+        """The application raised: 1011 to an open WebSocket, else the edge answers 500."""
+        if self._denial is not None:
+            self._denial.fail(reason)
+        elif self._accepted:
+            if not self._over and not self._closing:
+                self._close(CloseCode.INTERNAL_ERROR, "")
+        elif not self._over:
+            self._link.write(wire.encode_reset(self._stream, reason))
+            self._stop()
+
+    @property
+    def is_gone(self) -> bool:
+        """True when the client has left."""
+        return self._over
+
+    # Below: how.
+
+    def _accept(self, message: Message) -> None:
+        if self._over:
+            raise ClientDisconnected("the client has disconnected")
+        if self._accepted or self._denial is not None:
+            raise ApplicationError("websocket.accept was sent twice, or after the handshake was refused")
+        parts: list[bytes] = []
+        for name, value in message.get("headers", ()):
+            name = classify_field(name)[0]
+            if name == b"sec-websocket-protocol":
+                raise ApplicationError("websocket.accept: name the subprotocol in `subprotocol`, not in the headers")
+            parts += (name, value)
+        subprotocol = message.get("subprotocol")
+        if subprotocol:
+            parts += (b"sec-websocket-protocol", subprotocol.encode("latin-1"))
+        extensions = self._negotiate_extensions()
+        if extensions:
+            parts += (b"sec-websocket-extensions", extensions.encode("latin-1"))
+        if any(b"\r" in part or b"\n" in part or b"\0" in part for part in parts):
+            raise ApplicationError("websocket.accept: a header holds CR, LF or NUL")
+        head = b"\n".join([b"101", b"", *parts])
+        self._link.write(wire.encode_frame(wire.RESPONSE, 0, self._stream, head))
+        self._accepted = True
+        self._schedule_ping()
+
+    def _negotiate_extensions(self) -> str | None:
+        headers = Headers()
+        for name, value in self.scope["headers"]:
+            if name == b"sec-websocket-extensions":
+                headers["Sec-WebSocket-Extensions"] = value.decode("latin-1")
+        header, self._protocol.extensions = self._protocol.process_extensions(headers)
+        return header
+
+    async def _deny(self, message: Message) -> None:
+        if self._accepted or (self._over and self._denial is None):
+            raise ApplicationError("websocket.http.response after the handshake was answered")
+        if self._denial is None:
+            scope = {**self.scope, "method": "GET"}
+            self._denial = HttpExchange(self._link, self._stream, wire.END, scope, b"")
+        await self._denial.send({**message, "type": message["type"].removeprefix("websocket.")})
+
+    async def _send_message(self, message: Message) -> None:
+        if not self._accepted:
+            raise ApplicationError("websocket.send before websocket.accept")
+        if self._over or self._closing:
+            raise ClientDisconnected("the client has disconnected")
+        data = message.get("bytes")
+        if data is not None:
+            self._protocol.send_binary(data)
+        else:
+            self._protocol.send_text(message["text"].encode())
+        self._flush()
+        while self._credit <= 0 and not self._over:
+            self._writable.clear()
+            await self._writable.wait()
+
+    def _send_close(self, message: Message) -> None:
+        if self._over or self._closing:
+            raise ClientDisconnected("the client has disconnected")
+        if self._accepted:
+            self._close(message.get("code") or CloseCode.NORMAL_CLOSURE, message.get("reason") or "")
+            return
+        # ASGI: a close before accept refuses the handshake with 403.
+        self._link.write(wire.encode_reset(self._stream, b"denied"))
+        self._push_disconnect(CloseCode.ABNORMAL_CLOSURE, "")
+        self._stop()
+
+    def _close(self, code: int, reason: str) -> None:
+        try:
+            self._protocol.send_close(code, reason)
+        except (InvalidState, ConnectionClosed):
+            return
+        self._closing = True
+        self._flush()
+        self._push_disconnect(code, reason)
+        self._cancel_timer()
+        self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._close_timed_out)
+
+    def _close_timed_out(self) -> None:
+        self._end()
+
+    def _receive_frame(self, frame: Frame) -> None:
+        if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
+            self._receive_fragment(frame)
+        elif frame.opcode is Opcode.CLOSE and not self._closing:
+            close = Close.parse(frame.data) if frame.data else Close(CloseCode.NO_STATUS_RCVD, "")
+            self._push_disconnect(close.code, close.reason)
+
+    def _receive_fragment(self, frame: Frame) -> None:
+        if frame.opcode is not Opcode.CONT:
+            self._fragments_are_text = frame.opcode is Opcode.TEXT
+        self._fragments.append(bytes(frame.data))
+        if not frame.fin:
+            return
+        data = b"".join(self._fragments)
+        self._fragments.clear()
+        if not self._fragments_are_text:
+            self._push({"type": "websocket.receive", "bytes": data})
+            return
+        try:
+            self._push({"type": "websocket.receive", "text": data.decode()})
+        except UnicodeDecodeError:
+            self._protocol.fail(CloseCode.INVALID_DATA, "a text message is not UTF-8")
+
+    def _push(self, message: Message) -> None:
+        if not self._closing:
+            self._messages.append(message)
+            self._readable.set()
+
+    def _push_disconnect(self, code: int, reason: str) -> None:
+        if not any(message["type"] == "websocket.disconnect" for message in self._messages):
+            self._messages.append({"type": "websocket.disconnect", "code": int(code), "reason": reason})
+        self._readable.set()
+
+    def _flush(self) -> None:
+        for data in self._protocol.data_to_send():
+            # An empty piece asks for the end of the stream, which `_end()` sends.
+            for start in range(0, len(data), wire.MAX_DATA):
+                piece = data[start : start + wire.MAX_DATA]
+                self._credit -= len(piece)
+                self._link.write(wire.encode_frame(wire.DATA, 0, self._stream, b"", piece))
+
+    def _end(self) -> None:
+        """Both sides are done, or the peer broke the protocol: finish the stream."""
+        if self._over:
+            return
+        if not self._closing:
+            received = self._protocol.close_rcvd
+            sent = self._protocol.close_sent
+            if received is not None:
+                self._push_disconnect(received.code, received.reason)
+            elif sent is not None:
+                self._push_disconnect(sent.code, sent.reason)
+            else:
+                self._push_disconnect(CloseCode.ABNORMAL_CLOSURE, "")
+        self._link.write(wire.encode_frame(wire.DATA, wire.END, self._stream))
+        self._stop()
+
+    def _stop(self) -> None:
+        self._over = True
+        self._cancel_timer()
+        self._readable.set()
+        self._writable.set()
+
+    def _give_credit(self) -> None:
+        if self._taken:
+            self._link.write(wire.encode_window(self._stream, self._taken))
+            self._taken = 0
+
+    # Keep-alive pings (RFC 6455 section 5.5.2).
+
+    def _schedule_ping(self) -> None:
+        if self._settings.ws_ping_interval:
+            self._timer = self._loop.call_later(self._settings.ws_ping_interval, self._ping)
+
+    def _ping(self) -> None:
+        self._pong_due = True
+        self._protocol.send_ping(b"edge")
+        self._flush()
+        if self._settings.ws_ping_timeout:
+            self._timer = self._loop.call_later(self._settings.ws_ping_timeout, self._ping_answered)
+        else:
+            self._schedule_ping()
+
+    def _ping_answered(self) -> None:
+        if self._pong_due:
+            self._protocol.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
+            self._flush()
+            self._end()
+            return
+        self._schedule_ping()
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _new_protocol(settings: WorkerSettings) -> ServerProtocol:
+    # The compressor's 12 bits of window and memory level 5 are websockets' own server defaults: 32 KiB a connection.
+    deflate = ServerPerMessageDeflateFactory(
+        server_max_window_bits=12, client_max_window_bits=12, compress_settings={"memLevel": 5}
+    )
+    return ServerProtocol(
+        extensions=[deflate] if settings.ws_per_message_deflate else None,
+        state=State.OPEN,
+        max_size=settings.ws_max_size,
+        logger=logging.getLogger("edge.websocket"),
+    )

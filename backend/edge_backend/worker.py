@@ -1,0 +1,268 @@
+"""The worker process: one event loop, one application, a connection from each edge.
+
+The master hands over two sockets. On the *listener* edges connect and speak the wire. On the *control* socket the master
+sends the settings as one line, and the worker answers `ready`, or `failed` and an exit code; when the control
+socket closes, the master is gone and the worker ends too: no worker outlives its pool.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+import traceback
+from typing import Any, cast
+
+from . import wire
+from .asgi import HttpExchange, build_scope
+from .errors import ClientDisconnected, LoadError, StartupError
+from .lifespan import Lifespan
+from .loader import Application, application_traceback, load_application
+from .settings import WorkerSettings
+from .websocket import WebSocketExchange, build_websocket_scope
+
+logger = logging.getLogger("edge.worker")
+
+# An application that has sent a head and no content yet: its head goes out after this time. Until then an exception
+# can still become a 500.
+DEFERRED_HEAD = 0.05
+
+EXIT_FAILED = 1
+EXIT_WRONG_COMMAND = 2
+
+
+class WireConnection(asyncio.Protocol):
+    """One edge's connection: reads frames, starts exchanges."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._reader = wire.FrameReader()
+        self._exchanges: dict[int, HttpExchange | WebSocketExchange] = {}
+        self._deferred: list[HttpExchange] = []
+        self._transport: asyncio.Transport
+        self.write: Any
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the interface without the base class.
+        self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
+        self._worker.connections.add(self)
+        number = self._worker.settings.number
+        self._transport.write(wire.encode_hello(os.getpid(), number) + wire.encode_frame(wire.READY, 0, 0))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._worker.connections.discard(self)
+        for exchange in list(self._exchanges.values()):
+            exchange.disconnect()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._reader.receive(data)
+            for kind, flags, stream, head, body in frames:
+                if kind == wire.REQUEST:
+                    self._begin(flags, stream, head, body)
+                else:
+                    self._receive_other(kind, flags, stream, body)
+        except (wire.WireError, ValueError) as error:
+            logger.error("wire: %s; connection to the edge closed", error)
+            self._transport.abort()
+
+    def defer(self, exchange: HttpExchange) -> None:
+        """Flush the exchange's head before long, if the application has not."""
+        if not self._deferred:
+            self._worker.loop.call_later(DEFERRED_HEAD, self._flush_deferred)
+        self._deferred.append(exchange)
+
+    def drain(self) -> None:
+        """Close the WebSockets of this connection."""
+        for exchange in list(self._exchanges.values()):
+            if isinstance(exchange, WebSocketExchange):
+                exchange.drain()
+
+    @property
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """The application calls that run."""
+        return [exchange.task for exchange in self._exchanges.values() if exchange.task is not None]
+
+    def close(self) -> None:
+        """Close the connection once what was written has left."""
+        self._transport.close()
+
+    def _begin(self, flags: int, stream: int, head: bytes, body: bytes) -> None:
+        worker = self._worker
+        parts = head.split(b"\n")
+        exchange: HttpExchange | WebSocketExchange
+        if flags & wire.UPGRADE:
+            scope = build_websocket_scope(parts, worker.settings.root_path, worker.state)
+            exchange = WebSocketExchange(self, stream, scope, worker.settings)
+        else:
+            scope = build_scope(parts, worker.settings.root_path, worker.state)
+            exchange = HttpExchange(self, stream, flags, scope, body)
+        self._exchanges[stream] = exchange
+        exchange.task = worker.loop.create_task(self._run(stream, exchange))
+
+    async def _run(self, stream: int, exchange: HttpExchange | WebSocketExchange) -> None:
+        try:
+            await self._worker.app(exchange.scope, exchange.receive, exchange.send)
+        except ClientDisconnected:
+            # The application let it pass, as it may: the client's leaving is no error. If it raised for another
+            # reason than ours, the answer is not whole.
+            if not exchange.is_gone:
+                exchange.fail(b"app-error")
+        except Exception as error:
+            _log_application_error(exchange, error)
+            exchange.fail(b"app-error")
+        else:
+            reason = exchange.finish()
+            if reason is not None:
+                logger.error("application: returned without a whole response to %s", _describe(exchange))
+                exchange.fail(reason)
+        finally:
+            del self._exchanges[stream]
+
+    def _receive_other(self, kind: int, flags: int, stream: int, body: bytes) -> None:
+        if kind == wire.PING:
+            self.write(wire.encode_frame(wire.PONG, 0, 0, b"", body))
+            return
+        if kind == wire.DRAIN:
+            self.drain()
+            return
+        exchange = self._exchanges.get(stream)
+        if exchange is None:
+            return  # it ended here while the frame was under way
+        if kind == wire.DATA:
+            exchange.feed_data(body, flags & wire.END != 0)
+        elif kind == wire.WINDOW:
+            exchange.feed_credit(wire.decode_window(body))
+        elif kind == wire.RESET:
+            exchange.disconnect()
+
+    def _flush_deferred(self) -> None:
+        deferred, self._deferred = self._deferred, []
+        for exchange in deferred:
+            exchange.flush_start()
+
+
+def _describe(exchange: HttpExchange | WebSocketExchange) -> str:
+    scope = exchange.scope
+    return f"{scope.get('method', 'WebSocket')} {scope['path']!r}"
+
+
+def _log_application_error(exchange: HttpExchange | WebSocketExchange, error: Exception) -> None:
+    trace = application_traceback(error.__traceback__)
+    logger.error("application: exception in %s", _describe(exchange), exc_info=(type(error), error, trace))
+
+
+class Worker:
+    """The application and its connections. `run()` is the whole life of the process."""
+
+    def __init__(self, settings: WorkerSettings, listener: socket.socket, control: socket.socket) -> None:
+        self.settings = settings
+        self.app: Application
+        self.state: dict[str, Any] = {}
+        self.loop: asyncio.AbstractEventLoop
+        self.connections: set[WireConnection] = set()
+        self._listener = listener
+        self._control = control
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> int:
+        """Load the application, serve until told to stop, and return the exit code."""
+        self.loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, self._stopping.set)
+        settings = self.settings
+        try:
+            self.app = load_application(settings.target, app_dir=settings.app_dir, factory=settings.factory)
+            lifespan = Lifespan(self.app, settings.lifespan)
+            await lifespan.startup()
+        except LoadError as error:
+            return self._report_failure(str(error), EXIT_WRONG_COMMAND)
+        except StartupError as error:
+            return self._report_failure(f"application {settings.target!r} failed to start: {error}", EXIT_FAILED)
+        except (Exception, SystemExit) as error:
+            traceback.print_exception(type(error), error, application_traceback(error.__traceback__))
+            what = f"{type(error).__name__}: {error}".splitlines()[0]
+            return self._report_failure(f"application {settings.target!r} failed to start: {what}", EXIT_FAILED)
+        self.state = lifespan.state
+        await self._serve()
+        await lifespan.shutdown()
+        return 0
+
+    async def _serve(self) -> None:
+        # What start-up made lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        server = await self.loop.create_unix_server(lambda: WireConnection(self), sock=self._listener)
+        self.loop.add_reader(self._control.fileno(), self._control_readable)
+        self._control.sendall(b"ready\n")
+        await self._stopping.wait()
+        server.close()
+        await self._finish()
+        self.loop.remove_reader(self._control.fileno())
+
+    async def _finish(self) -> None:
+        """Let what runs come to its end, background tasks included, within the drain time."""
+        for connection in self.connections:
+            connection.drain()
+        tasks = [task for connection in self.connections for task in connection.tasks]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self.settings.drain_timeout)
+            for task in late:
+                task.cancel()
+            if late:
+                logger.warning("worker %d: %d application calls cut off at the end", self.settings.number, len(late))
+                await asyncio.wait(late, timeout=1)
+        for connection in list(self.connections):
+            connection.close()
+
+    def _control_readable(self) -> None:
+        data = b""
+        with contextlib.suppress(OSError):
+            data = self._control.recv(4096)
+        if not data:
+            # The master has gone. Whoever is next to serve must not find us holding the application's resources.
+            self.loop.remove_reader(self._control.fileno())
+            self._stopping.set()
+
+    def _report_failure(self, message: str, code: int) -> int:
+        line = f"failed {code} {message}".replace("\n", " ")
+        with contextlib.suppress(OSError):
+            self._control.sendall(line.encode() + b"\n")
+        return code
+
+
+def set_up_logging(level: str) -> None:
+    """Send what workers log to standard error, one line each."""
+    logging.addLevelName(5, "TRACE")
+    numeric = 5 if level == "trace" else logging.getLevelName(level.upper())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    edge_logger = logging.getLogger("edge")
+    edge_logger.addHandler(handler)
+    edge_logger.setLevel(numeric)
+    edge_logger.propagate = False
+
+
+def main(listener_fd: int, control_fd: int) -> int:
+    """Run a worker on the two inherited sockets and return its exit code."""
+    control = socket.socket(fileno=control_fd)
+    listener = socket.socket(fileno=listener_fd)
+    line = control.makefile("rb", buffering=0).readline()
+    settings = WorkerSettings.decode(line)
+    set_up_logging(settings.log_level)
+    control.setblocking(False)
+
+    async def run() -> int:
+        return await Worker(settings, listener, control).run()
+
+    try:
+        import uvloop  # not on every platform
+    except ImportError:
+        return asyncio.run(run())
+    return uvloop.run(run())

@@ -1,0 +1,100 @@
+"""Which worker serves a request: the least busy one that has room; else a bounded queue; else 503.
+
+The choice is this edge's own: it counts what it has sent. A kernel's accept queue knows nothing of that, which is why
+shared listeners load one worker while others idle.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from edge.dispatch.exchange import Exchange
+from edge.dispatch.link import WorkerLink
+
+
+class Overloaded(Exception):
+    """No worker has room and the queue is full, or nobody serves at all."""
+
+
+class Dispatcher:
+    """Gives exchanges to workers. `concurrency` is the most that one worker gets from this edge at a time."""
+
+    def __init__(self, *, concurrency: int, queue: int, queue_timeout: float) -> None:
+        self._concurrency = concurrency
+        self._queue_limit = queue
+        self._queue_timeout = queue_timeout
+        self._links: list[WorkerLink] = []
+        self._queue: deque[tuple[Exchange, bytes]] = deque()
+
+    @property
+    def queued(self) -> int:
+        """Requests that wait for a worker."""
+        return len(self._queue)
+
+    def add(self, link: WorkerLink) -> None:
+        """A worker is ready."""
+        self._links.append(link)
+        self.release()
+
+    def remove(self, link: WorkerLink) -> None:
+        """A worker is not to get anything more."""
+        if link in self._links:
+            self._links.remove(link)
+
+    def submit(self, exchange: Exchange, request: bytes) -> None:
+        """Send the exchange to a worker, now or when one has room. `request` is its encoded head.
+
+        Raises Overloaded if the queue is full.
+        """
+        if not self._queue:
+            link = self._choose()
+            if link is not None:
+                link.start(exchange, request)
+                return
+        if len(self._queue) >= self._queue_limit:
+            raise Overloaded(f"queue full: {len(self._queue)} requests wait, at most {self._queue_limit} allowed")
+        self._queue.append((exchange, request))
+
+    def submit_again(self, exchange: Exchange) -> None:
+        """Put an exchange whose worker died before the others: it has waited longest."""
+        self._queue.appendleft((exchange, exchange.kept_request))
+        self.release()
+
+    def release(self) -> None:
+        """A worker may have room: give it what waits."""
+        while self._queue:
+            link = self._choose()
+            if link is None:
+                return
+            exchange, request = self._queue.popleft()
+            link.start(exchange, request)
+
+    def withdraw(self, exchange: Exchange) -> None:
+        """The client of an exchange that may be waiting has left."""
+        for entry in self._queue:
+            if entry[0] is exchange:
+                self._queue.remove(entry)
+                return
+
+    def expired(self, now: float) -> Iterable[Exchange]:
+        """Take out and return what has waited longer than the queue's timeout."""
+        while self._queue and self._queue[0][0].started_at + self._queue_timeout < now:
+            yield self._queue.popleft()[0]
+
+    def _choose(self) -> WorkerLink | None:
+        links = self._links
+        if len(links) == 1:
+            link = links[0]
+            return link if len(link.streams) < self._concurrency else None
+        best, load = -1, self._concurrency
+        for index, link in enumerate(links):
+            busy = len(link.streams)
+            if busy < load:
+                best, load = index, busy
+        if best < 0:
+            return None
+        # The one that got a request goes to the end: among equals, the longest idle is next.
+        link = links.pop(best)
+        links.append(link)
+        return link

@@ -1,0 +1,307 @@
+"""One request and its answer, between a client connection and a worker.
+
+Theory of operation
+-------------------
+An exchange is made when a head has been read and allowed. The dispatcher gives it a worker, at once or when one has
+room; until then its content waits here (the client connection stops reading, so that is at most one read). Then
+content flows to the worker within the worker's credit, and the answer to the client within ours: credit goes back
+to the worker only as the client takes the bytes. It ends when the answer is whole, the client leaves, or the worker
+fails; `client.finished()` is called exactly once.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING, Protocol
+
+from edge.http.events import ProtocolError, RequestHead
+from edge.http.fields import RESPONSE_HOP, is_response_hop
+from edge_backend import wire
+
+if TYPE_CHECKING:
+    from edge.dispatch.link import WorkerLink
+
+# RFC 9110 section 9.2.2: doing these twice is as good as doing them once.
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
+# A request is given to another worker once: what kills two workers is the request.
+_MAX_ATTEMPTS = 2
+
+_RESET_REASONS = {
+    b"app-error": "the application raised an exception",
+    b"no-response": "the application returned without an answer",
+    b"incomplete": "the application returned before its answer was whole",
+    b"too-long": "the application's content is longer than its content-length",
+    b"too-short": "the application's content is shorter than its content-length",
+}
+
+
+class Client(Protocol):
+    """The client connection, as an exchange uses it."""
+
+    def encode_and_send(
+        self, exchange: Exchange, status: int, length: bytes, fields: list[bytes], flags: int, body: bytes
+    ) -> None: ...
+    def send_data(self, body: bytes) -> None: ...
+    def send_end(self, trailers: list[bytes]) -> None: ...
+    def send_continue(self) -> None: ...
+    def send_upgrade(self, exchange: Exchange, fields: list[bytes]) -> None: ...
+    def refuse(
+        self, exchange: Exchange, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()
+    ) -> None: ...
+    def abort_exchange(self, exchange: Exchange, reason: str) -> None: ...
+    def finished(self, exchange: Exchange) -> None: ...
+    def want_content(self) -> None: ...
+
+    @property
+    def is_congested(self) -> bool: ...
+
+
+class Exchange:
+    """One request under way. The client connection makes it; the dispatcher and a worker link move it on."""
+
+    __slots__ = (
+        "_attempts",
+        "_client",
+        "_credit",
+        "_kept",
+        "_owed",
+        "_pending",
+        "_pending_complete",
+        "answered",
+        "content_read",
+        "finished_at",
+        "head",
+        "link",
+        "reason",
+        "request_id",
+        "sent_at",
+        "started_at",
+        "status",
+        "stream",
+        "worker",
+        "written",
+    )
+
+    def __init__(self, client: Client, head: RequestHead, request_id: bytes, started_at: float) -> None:
+        self.head = head
+        self.request_id = request_id
+        self.started_at = started_at
+        self.sent_at = 0.0  # when a worker got it; 0 while it waits
+        self.finished_at = 0.0
+        self.link: WorkerLink | None = None
+        self.stream = 0
+        self.worker = -1
+        self.status = 0
+        self.reason = ""
+        self.written = 0  # bytes of content sent to the client
+        self.content_read = len(head.body)
+        self.answered = False
+        self._client = client
+        self._attempts = 0
+        self._kept = b""  # the whole request, while another worker may still get it
+        self._credit = 0
+        self._owed = 0
+        self._pending = b""
+        self._pending_complete = False
+
+    # Towards the worker.
+
+    def begin(self, link: WorkerLink, stream: int, request: bytes) -> bytes:
+        """The dispatcher gives it to a worker: return the frames to send. `request` is the encoded head."""
+        head = self.head
+        self.link = link
+        self.stream = stream
+        self.worker = link.number
+        self._attempts += 1
+        self.sent_at = monotonic()
+        flags = 0
+        if head.complete:
+            flags = wire.END
+        elif head.expect:
+            flags = wire.EXPECT
+        if head.upgrade:
+            flags = wire.UPGRADE
+        body = head.body
+        self._credit = 0 if head.expect else wire.INITIAL_WINDOW - len(body)
+        if head.complete and head.method in _IDEMPOTENT:
+            self._kept = request
+        frames = wire.encode_frame(wire.REQUEST, flags, stream, request, body)
+        if self._pending or self._pending_complete:
+            frames += self._drain_pending()
+        return frames
+
+    @property
+    def kept_request(self) -> bytes:
+        """The encoded head of a request that had to be given up, to be given to another worker; empty: none."""
+        return self._kept
+
+    def feed(self, body: bytes, complete: bool) -> bool:
+        """Take content from the client; False when no more should be read until `client.want_content()`."""
+        self.content_read += len(body)
+        if self.answered and self.link is None:
+            return True
+        self._pending += body
+        self._pending_complete = complete
+        if self.link is None:
+            return False
+        frames = self._drain_pending()
+        if frames:
+            self.link.write(frames)
+        return not self._pending
+
+    def _drain_pending(self) -> bytes:
+        """Return frames for as much waiting content as the worker's credit allows."""
+        frames = []
+        while self._pending and self._credit > 0:
+            piece = self._pending[: min(self._credit, wire.MAX_DATA)]
+            self._pending = self._pending[len(piece) :]
+            self._credit -= len(piece)
+            end = self._pending_complete and not self._pending
+            frames.append(wire.encode_frame(wire.DATA, wire.END if end else 0, self.stream, b"", piece))
+            if end:
+                self._pending_complete = False
+        if self._pending_complete and not self._pending:
+            self._pending_complete = False
+            frames.append(wire.encode_frame(wire.DATA, wire.END, self.stream))
+        return b"".join(frames)
+
+    def cancel(self) -> None:
+        """The client has left: the worker is told, and nothing more comes of it."""
+        link, self.link = self.link, None
+        if link is not None:
+            link.cancel(self)
+
+    # From the worker.
+
+    def receive_credit(self, credit: int) -> None:
+        """The worker takes `credit` bytes more of the request."""
+        self._credit += credit
+        link = self.link
+        if self.head.expect:
+            self.head.expect = False
+            if not self.answered:
+                self._client.send_continue()
+        if link is not None and (self._pending or self._pending_complete):
+            frames = self._drain_pending()
+            if frames:
+                link.write(frames)
+        if not self._pending:
+            self._client.want_content()
+
+    def receive_response(self, flags: int, head: bytes, body: bytes) -> None:
+        """The worker answers."""
+        parts = head.split(b"\n")
+        # A worker checks this too; but a worker runs the application, and the application may be anybody's.
+        if b"\r" in head or b"\0" in head or len(parts) < 2 or len(parts) % 2:
+            self._fail(502, "the worker's answer has a malformed field")
+            return
+        fields = parts[2:]
+        if not RESPONSE_HOP.isdisjoint(fields[::2]) or b"x-" in head:
+            fields = _without_hop(fields)
+        self.answered = True
+        self._kept = b""
+        if parts[0] == b"101" and self.head.upgrade:
+            self.status = 101
+            self._client.send_upgrade(self, fields)
+            return
+        if not parts[0].isdigit() or not 200 <= int(parts[0]) <= 599 or not (parts[1].isdigit() or not parts[1]):
+            self._fail(502, "the worker's answer has no valid status or length")
+            return
+        self.status = int(parts[0])
+        try:
+            self._client.encode_and_send(self, self.status, parts[1], fields, flags, body)
+        except ProtocolError as error:
+            self._break_off(error.reason)
+            return
+        if flags & wire.END:
+            self._end()
+        else:
+            self.grant(len(body))
+
+    def receive_data(self, flags: int, body: bytes) -> None:
+        """The worker sends content of the answer, or bytes of a WebSocket."""
+        if not self.answered:
+            self._fail(502, "the worker sent content before a head")
+            return
+        try:
+            if body:
+                self._client.send_data(body)
+            if flags & wire.END:
+                self._client.send_end([])
+        except ProtocolError as error:
+            self._break_off(error.reason)
+            return
+        if flags & wire.END:
+            self._end()
+        else:
+            self.grant(len(body))
+
+    def receive_trailers(self, head: bytes) -> None:
+        """The worker ends the answer with trailer fields."""
+        parts = head.split(b"\n") if head and self.head.trailers else []
+        if len(parts) % 2 or b"\r" in head or b"\0" in head:
+            self._break_off("the worker's trailers are malformed")
+            return
+        try:
+            self._client.send_end(parts)
+        except ProtocolError as error:
+            self._break_off(error.reason)
+            return
+        self._end()
+
+    def receive_reset(self, reason: bytes) -> None:
+        """The worker gives the stream up."""
+        if reason == b"denied":
+            self._fail(403, "the application refused the WebSocket")
+            return
+        self._fail(500, _RESET_REASONS.get(reason, "the worker gave the request up"))
+
+    def worker_lost(self) -> bool:
+        """The worker has died or hung up; True if another may still serve the request."""
+        self.link = None
+        if not self.answered and self._kept and self._attempts < _MAX_ATTEMPTS:
+            self.sent_at = 0.0
+            return True
+        self._fail(502, f"worker {self.worker} died")
+        return False
+
+    def queue_timed_out(self) -> None:
+        """No worker had room in time."""
+        self._client.refuse(self, 503, "no worker had room in time", ((b"retry-after", b"1"),))
+
+    def grant(self, size: int) -> None:
+        """Give the worker credit for `size` bytes that the client connection has taken."""
+        self._owed += size
+        if self._owed >= wire.WINDOW_STEP and not self._client.is_congested:
+            self.settle()
+
+    def settle(self) -> None:
+        """The client takes bytes again: pass the credit on that was held back."""
+        if self.link is not None and self._owed:
+            self.link.write(wire.encode_window(self.stream, self._owed))
+            self._owed = 0
+
+    def _end(self) -> None:
+        self.link = None
+        self._client.finished(self)
+
+    def _fail(self, status: int, reason: str) -> None:
+        """No answer comes any more: say so if nothing was said yet, else break the connection."""
+        if self.answered and self.status:
+            self._break_off(reason)
+            return
+        self.cancel()
+        self._client.refuse(self, status, reason)
+
+    def _break_off(self, reason: str) -> None:
+        """The answer has begun and cannot be completed: closing is the only way to say so."""
+        self.cancel()
+        self._client.abort_exchange(self, reason)
+
+
+def _without_hop(fields: list[bytes]) -> list[bytes]:
+    kept: list[bytes] = []
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
+        if not is_response_hop(name):
+            kept += (name, value)
+    return kept

@@ -1,0 +1,115 @@
+"""The connection from this edge to one worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from edge.dispatch.exchange import Exchange
+from edge_backend import wire
+
+if TYPE_CHECKING:
+    from edge.dispatch.dispatcher import Dispatcher
+
+logger = logging.getLogger("edge.dispatch")
+
+# Between two attempts to reach a worker whose socket does not answer.
+RECONNECT = 0.1
+_LAST_STREAM = 2**32 - 1
+
+
+class WorkerLink(asyncio.Protocol):
+    """Carries exchanges to one worker, and its frames back to them."""
+
+    def __init__(self, dispatcher: Dispatcher, number: int, on_lost: Callable[[WorkerLink], None]) -> None:
+        self.number = number
+        self.streams: dict[int, Exchange] = {}
+        self.is_ready = False
+        self._dispatcher = dispatcher
+        self._on_lost = on_lost
+        self._reader = wire.FrameReader()
+        self._last = 0
+        self._transport: asyncio.Transport
+        self.write: Callable[[bytes], None]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the interface without the base class.
+        self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_ready = False
+        self._dispatcher.remove(self)
+        streams, self.streams = self.streams, {}
+        self._on_lost(self)
+        for exchange in streams.values():
+            if exchange.worker_lost():
+                self._dispatcher.submit_again(exchange)
+
+    def start(self, exchange: Exchange, request: bytes) -> None:
+        """Open a stream for the exchange and send it."""
+        self._last = stream = self._last + 1 if self._last < _LAST_STREAM else 1
+        self.streams[stream] = exchange
+        self.write(exchange.begin(self, stream, request))
+
+    def cancel(self, exchange: Exchange) -> None:
+        """Forget the exchange and tell the worker."""
+        if self.streams.pop(exchange.stream, None) is not None:
+            self.write(wire.encode_reset(exchange.stream, b"cancelled"))
+            self._dispatcher.release()
+
+    def drain(self) -> None:
+        """Tell the worker that this edge is going: its WebSockets close."""
+        if self.is_ready:
+            self.write(wire.encode_frame(wire.DRAIN, 0, 0))
+
+    def close(self) -> None:
+        """Hang up."""
+        self._transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = self._reader.receive(data)
+        except wire.WireError as error:
+            logger.error("worker %d: %s; connection closed", self.number, error)
+            self._transport.abort()
+            return
+        streams = self.streams
+        for kind, flags, stream, head, body in frames:
+            exchange = streams.get(stream)
+            if exchange is None:
+                if not stream:
+                    self._receive_control(kind, head)
+                continue
+            if flags & wire.END or kind == wire.RESET:
+                del streams[stream]
+                exchange.link = None
+                self._receive(exchange, kind, flags, head, body)
+                self._dispatcher.release()
+            else:
+                self._receive(exchange, kind, flags, head, body)
+
+    def _receive(self, exchange: Exchange, kind: int, flags: int, head: bytes, body: bytes) -> None:
+        if kind == wire.RESPONSE:
+            exchange.receive_response(flags, head, body)
+        elif kind == wire.DATA:
+            exchange.receive_data(flags, body)
+        elif kind == wire.WINDOW:
+            exchange.receive_credit(wire.decode_window(body))
+        elif kind == wire.RESET:
+            exchange.receive_reset(head)
+        elif kind == wire.TRAILERS:
+            exchange.receive_trailers(head)
+
+    def _receive_control(self, kind: int, head: bytes) -> None:
+        if kind == wire.HELLO:
+            try:
+                wire.decode_hello(head)
+            except wire.WireError as error:
+                logger.error("worker %d: %s; connection closed", self.number, error)
+                self._transport.abort()
+        elif kind == wire.READY and not self.is_ready:
+            self.is_ready = True
+            self._dispatcher.add(self)

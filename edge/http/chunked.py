@@ -1,0 +1,150 @@
+"""Chunked transfer coding, decoded strictly (RFC 9112 section 7.1).
+
+Every lenience here has been a request-smuggling bug somewhere: sizes with a sign, `0x` or spaces, bare LF after a
+chunk extension, data that runs past its chunk. Nothing of the sort is taken.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+from edge.http.events import ProtocolError
+from edge.http.fields import is_field_value, is_token
+
+# 16 digits are 64 bits; the limit on the content refuses long before.
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?")
+# Extensions carry nothing that anybody uses; what is long is an attack on whoever reads it (CVE-2023-39326).
+MAX_EXTENSION = 256
+MAX_EXTENSIONS = 16 * 1024
+MAX_TRAILERS = 4 * 1024
+MAX_TRAILER_FIELDS = 20
+
+
+class _State(Enum):
+    SIZE = 1
+    DATA = 2
+    DATA_END = 3
+    TRAILERS = 4
+    DONE = 5
+
+
+class ChunkedDecoder:
+    """Turns chunked bytes into content, in any split. `rest` has what follows the message once `is_done`."""
+
+    __slots__ = ("_buffer", "_extensions", "_remaining", "_state")
+
+    def __init__(self) -> None:
+        self._state = _State.SIZE
+        self._buffer = b""
+        self._remaining = 0
+        self._extensions = 0
+
+    @property
+    def is_done(self) -> bool:
+        """True when the last chunk and the trailer section have been read."""
+        return self._state is _State.DONE
+
+    @property
+    def rest(self) -> bytes:
+        """Bytes behind the message, once it is done."""
+        return self._buffer
+
+    def receive(self, data: bytes) -> bytes:
+        """Return the content that `data` brings.
+
+        Raises ProtocolError: 400 for anything but exact chunked coding, 431 for too long a trailer section.
+        """
+        self._buffer += data
+        pieces = []
+        while self._step(pieces):
+            pass
+        return b"".join(pieces)
+
+    def _step(self, pieces: list[bytes]) -> bool:
+        """Take one element off the buffer; False when it is not whole yet, or all is done."""
+        match self._state:
+            case _State.SIZE:
+                return self._read_size()
+            case _State.DATA:
+                return self._read_data(pieces)
+            case _State.DATA_END:
+                return self._read_data_end()
+            case _State.TRAILERS:
+                return self._read_trailers()
+            case _State.DONE:
+                return False
+
+    def _read_size(self) -> bool:
+        line = self._take_line(MAX_EXTENSION + 20, "chunk-size line")
+        if line is None:
+            return False
+        match = _SIZE_LINE.fullmatch(line)
+        if match is None:
+            raise ProtocolError(400, f"chunk size {line[:40]!r} is not hexadecimal (RFC 9112 section 7.1)")
+        extension = match[2] or b""
+        self._extensions += len(extension)
+        if len(extension) > MAX_EXTENSION or self._extensions > MAX_EXTENSIONS or not is_field_value(extension):
+            raise ProtocolError(400, f"chunk extensions of {self._extensions} bytes, at most {MAX_EXTENSIONS} allowed")
+        self._remaining = int(match[1], 16)
+        self._state = _State.DATA if self._remaining else _State.TRAILERS
+        return True
+
+    def _read_data(self, pieces: list[bytes]) -> bool:
+        if not self._buffer:
+            return False
+        piece = self._buffer[: self._remaining]
+        self._buffer = self._buffer[len(piece) :]
+        self._remaining -= len(piece)
+        pieces.append(piece)
+        if not self._remaining:
+            self._state = _State.DATA_END
+        return True
+
+    def _read_data_end(self) -> bool:
+        end = self._buffer[:2]
+        if not b"\r\n".startswith(end):
+            raise ProtocolError(400, f"chunk data is followed by {end!r}, not by CR LF (RFC 9112 section 7.1)")
+        if len(end) < 2:
+            return False
+        self._buffer = self._buffer[2:]
+        self._state = _State.SIZE
+        return True
+
+    def _read_trailers(self) -> bool:
+        """Check the trailer section and drop it: ASGI has no place for a request's trailers."""
+        if self._buffer.startswith(b"\r\n"):
+            section, self._buffer = b"", self._buffer[2:]
+        else:
+            end = self._buffer.find(b"\r\n\r\n")
+            if end < 0 and len(self._buffer) <= MAX_TRAILERS:
+                if b"\n" in self._buffer.replace(b"\r\n", b""):
+                    raise ProtocolError(400, "bare LF in the trailer section")
+                return False
+            if end < 0 or end > MAX_TRAILERS:
+                raise ProtocolError(431, f"trailer section of more than {MAX_TRAILERS} bytes")
+            section, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
+        _check_trailers(section)
+        self._state = _State.DONE
+        return False
+
+    def _take_line(self, limit: int, what: str) -> bytes | None:
+        end = self._buffer.find(b"\n", 0, limit + 2)
+        if end < 0:
+            if len(self._buffer) > limit:
+                raise ProtocolError(400, f"{what} of more than {limit} bytes")
+            return None
+        if self._buffer[end - 1 : end] != b"\r":
+            raise ProtocolError(400, f"{what} ends with a bare LF (RFC 9112 section 2.2)")
+        line, self._buffer = self._buffer[: end - 1], self._buffer[end + 1 :]
+        return line
+
+
+def _check_trailers(section: bytes) -> None:
+    lines = section.split(b"\r\n") if section else []
+    if len(lines) > MAX_TRAILER_FIELDS:
+        raise ProtocolError(431, f"{len(lines)} trailer fields, at most {MAX_TRAILER_FIELDS} allowed")
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not is_token(name) or not is_field_value(value):
+            raise ProtocolError(400, f"trailer field {line[:40]!r} is not name and value (RFC 9112 section 7.1.2)")

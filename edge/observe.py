@@ -1,0 +1,169 @@
+"""What the operator sees: the access log, and the clock and numbers that every answer needs.
+
+The access log is made on the hot path, so one formatting call makes a line, and lines are written together.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import secrets
+import sys
+import time
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge.dispatch.exchange import Exchange
+
+# Lines leave at the latest after this many bytes; the process's tick flushes what is there.
+FLUSH_SIZE = 32 * 1024
+
+# Query parameters that carry secrets by their name (reference: what log redaction lists agree on).
+_SECRETS = re.compile(
+    rb"([?&;](?:[A-Za-z0-9_.-]*(?:token|secret|passw(?:or)?d|api[_-]?key|signature)|key|code|sig|auth)=)[^&;#]*",
+    re.IGNORECASE,
+)
+_CONTROL = re.compile(rb"[\x00-\x1f\x7f-\xff\"\\]")
+
+_JSON_LINE = (
+    b'{"time":"%b","request_id":"%b","client":"%b","method":"%b","host":"%b","target":"%b","version":"%b","status":%d,'
+    b'"bytes_in":%d,"bytes_out":%d,"duration_us":%d,"queue_us":%d,"app_us":%d,"worker":%d,"tls":"%b"%b}\n'
+)
+_CONSOLE_LINE = b'%b %b "%b %b HTTP/%b" %d %d bytes in %.1f ms (queue %.1f, app %.1f) worker %d %b %b%b\n'
+
+
+class Clock:
+    """What changes once a second or once a request: the time of day, and request ids."""
+
+    __slots__ = ("_counter", "_prefix", "_second", "date", "own_fields", "stamp")
+
+    def __init__(self, server: bytes) -> None:
+        # An id is unique, not secret: random per process, counted within it.
+        self._prefix = secrets.token_hex(6).encode()
+        self._counter = 0
+        self._second = 0
+        self.date = b""
+        self.stamp = b""
+        self.own_fields = server
+        self.tick(time.time())
+
+    def tick(self, now: float) -> None:
+        """Bring the texts up to date; `now` is the wall clock's time in seconds."""
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self.date = formatdate(second, usegmt=True).encode()
+        milliseconds = int(now * 1000) % 1000
+        self.stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode() + b".%03dZ" % milliseconds
+
+    def next_id(self) -> bytes:
+        """Return a new request id: 12 random hex digits of this process, 8 that count."""
+        self._counter += 1
+        return b"%b%08x" % (self._prefix, self._counter)
+
+
+class AccessLog:
+    """One line for each request, to a file descriptor."""
+
+    __slots__ = ("_clock", "_descriptor", "_json", "_lines", "_lost", "_size")
+
+    def __init__(self, descriptor: int, *, json_lines: bool, clock: Clock) -> None:
+        self._descriptor = descriptor
+        self._json = json_lines
+        self._clock = clock
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._lost = 0
+
+    def write(self, exchange: Exchange, client: bytes, tls: bytes) -> None:
+        """Log a request that is over; `client` is its address, `tls` the protocol version or empty."""
+        head = exchange.head
+        target = head.target
+        if b"?" in target:
+            target = _SECRETS.sub(rb"\1[redacted]", target)
+        if b'"' in target:
+            target = _escape(target)
+        started, sent, finished = exchange.started_at, exchange.sent_at, exchange.finished_at
+        queue = int((sent - started) * 1e6) if sent else 0
+        app = int((finished - sent) * 1e6) if sent else 0
+        if self._json:
+            reason = b',"error":' + json.dumps(exchange.reason).encode() if exchange.reason else b""
+            line = _JSON_LINE % (
+                self._clock.stamp,
+                exchange.request_id,
+                client,
+                head.method,
+                head.host,
+                target,
+                head.version,
+                exchange.status,
+                exchange.content_read,
+                exchange.written,
+                int((finished - started) * 1e6),
+                queue,
+                app,
+                exchange.worker,
+                tls,
+                reason,
+            )
+        else:
+            line = _CONSOLE_LINE % (
+                self._clock.stamp,
+                client,
+                head.method,
+                target,
+                head.version,
+                exchange.status,
+                exchange.written,
+                (finished - started) * 1e3,
+                queue / 1e3,
+                app / 1e3,
+                exchange.worker,
+                tls or b"plain",
+                exchange.request_id,
+                b" " + _escape(exchange.reason.encode()) if exchange.reason else b"",
+            )
+        self._append(line)
+
+    def _append(self, line: bytes) -> None:
+        self._lines.append(line)
+        self._size += len(line)
+        if self._size >= FLUSH_SIZE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what has gathered."""
+        if not self._lines:
+            return
+        data = b"".join(self._lines)
+        self._lines = []
+        self._size = 0
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError:
+            # A full disk or a closed pipe must not end a request; the next line that can be written says so.
+            self._lost += 1
+
+
+def _escape(text: bytes) -> bytes:
+    """Return text with control characters, quotes and non-ASCII as \\xNN: no log line can be forged."""
+    return _CONTROL.sub(lambda match: b"\\\\x%02x" % match[0][0], text)
+
+
+def wants_json(log_format: str) -> bool:
+    """Tell whether the access log is JSON: as said, or when standard output is not a terminal."""
+    return log_format == "json" or (log_format == "auto" and not sys.stdout.isatty())
+
+
+def set_up_logging(level: str) -> None:
+    """Send what the server itself has to say to standard error, one line each."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("edge")
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.getLevelName(level.upper()))
+    logger.propagate = False

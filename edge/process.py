@@ -1,0 +1,257 @@
+"""An edge process: an event loop, the listeners, the links to the workers, and the sweep.
+
+The master forks it with the listeners open and the contexts made. It gets its orders as JSON lines on a control socket:
+`workers` (who serves), `certificates` (new ones), `drain`. When the control socket closes, the master is gone and the
+edge ends too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import signal
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edge.config import ServeSettings
+from edge.dispatch.dispatcher import Dispatcher
+from edge.dispatch.link import RECONNECT, WorkerLink
+from edge.net.connection import ClientConnection
+from edge.net.listener import Listener
+from edge.observe import AccessLog, Clock, wants_json
+from edge.policy.chain import Policy
+from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
+
+from .http.http1 import Http1Limits, new_collector
+
+logger = logging.getLogger("edge.process")
+
+# The sweep looks at every deadline this often; a deadline is met with this precision.
+SWEEP = 0.5
+# Access-log lines wait at most this long.
+FLUSH = 0.05
+# How many connections are looked at to find an idle one that can make room.
+_RECLAIM_LOOKS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What a listener's connections need: TLS or not, and its policies."""
+
+    tls: TlsServer | None
+    policy: Policy
+
+
+class EdgeProcess:
+    """Everything that the connections of one process share."""
+
+    def __init__(self, settings: ServeSettings, listeners: Sequence[Listener], tls: TlsServer | None) -> None:
+        self.settings = settings
+        limits = settings.limits
+        self.http1_limits = Http1Limits(
+            limits.max_request_line, limits.max_header_size, limits.max_headers, limits.max_body
+        )
+        self.collector = new_collector()
+        self.clock = Clock(b"server: edge\r\n")
+        self.access_log = (
+            AccessLog(1, json_lines=wants_json(settings.logs.format), clock=self.clock)
+            if settings.logs.access_log
+            else None
+        )
+        self.dispatcher = Dispatcher(
+            concurrency=max(1, limits.worker_concurrency // settings.pool.edges),
+            queue=limits.queue,
+            queue_timeout=settings.timeouts.queue,
+        )
+        # A dict keeps the order of accepting: the oldest come first when room must be made.
+        self.connections: dict[ClientConnection, None] = {}
+        self.is_draining = False
+        self._listeners = listeners
+        self._tls = tls
+        self._workers: dict[int, str] = {}
+        self._links: dict[int, WorkerLink] = {}
+        self._servers: list[asyncio.AbstractServer] = []
+        self._control_buffer = b""
+        self._drained = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweep_count = 0
+
+    def admit(self, connection: ClientConnection) -> None:
+        """Take a new connection; the limit is kept by closing the oldest idle one, or this one."""
+        self.connections[connection] = None
+        if len(self.connections) <= self.settings.limits.max_connections:
+            return
+        for number, candidate in enumerate(self.connections):
+            if candidate.is_idle:
+                candidate.close_idle()
+                return
+            if number == _RECLAIM_LOOKS:
+                break
+        logger.warning(
+            "%s: connection refused: %d are open, at most %d allowed",
+            connection.address,
+            len(self.connections) - 1,
+            self.settings.limits.max_connections,
+        )
+        connection.abort()
+
+    async def run(self, control: socket.socket) -> None:
+        """Serve until told to drain and everything has ended, or until the master is gone."""
+        loop = asyncio.get_running_loop()
+        control.setblocking(False)
+        loop.add_reader(control.fileno(), self._control_readable, control)
+        for listener in self._listeners:
+            site = Site(self._tls if listener.tls else None, self._policy(listener))
+            self._servers.append(await self._listen(loop, listener, site))
+        gc.collect()
+        gc.freeze()
+        # Nothing of a request forms a cycle: the collector only has to find what errors leave behind.
+        gc.set_threshold(50_000, 20, 50)
+        self._tick()
+        loop.call_later(SWEEP, self._sweep)
+        await self._drained.wait()
+        for link in list(self._links.values()):
+            link.close()
+        self._flush_log()
+
+    def _policy(self, listener: Listener) -> Policy:
+        return Policy(
+            scheme=b"https" if listener.tls else b"http",
+            port=listener.public_port,
+            address=listener.address.rpartition(":")[0].encode(),
+        )
+
+    async def _listen(self, loop: asyncio.AbstractEventLoop, listener: Listener, site: Site) -> asyncio.AbstractServer:
+        def factory() -> ClientConnection:
+            return ClientConnection(self, site)
+
+        if listener.sock.family == socket.AF_UNIX:
+            return await loop.create_unix_server(factory, sock=listener.sock)
+        return await loop.create_server(factory, sock=listener.sock, backlog=self.settings.listen.backlog)
+
+    # Time.
+
+    def _tick(self) -> None:
+        self.clock.tick(time.time())
+        self._flush_log()
+        asyncio.get_running_loop().call_later(FLUSH, self._tick)
+
+    def _flush_log(self) -> None:
+        if self.access_log is not None:
+            self.access_log.flush()
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        for connection in list(self.connections):
+            if connection.deadline < now:
+                connection.expire(now)
+        least = self.settings.timeouts.body_min_rate
+        if least:
+            for connection in list(self.connections):
+                connection.check_rate(now, least)
+        for exchange in self.dispatcher.expired(now):
+            exchange.queue_timed_out()
+        asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+
+    # Orders.
+
+    def _control_readable(self, control: socket.socket) -> None:
+        data = b""
+        with contextlib.suppress(ConnectionError):
+            data = control.recv(1 << 20)
+        if not data:
+            asyncio.get_running_loop().remove_reader(control.fileno())
+            self._drained.set()
+            return
+        *lines, self._control_buffer = (self._control_buffer + data).split(b"\n")
+        for line in lines:
+            self._obey(json.loads(line))
+
+    def _obey(self, order: dict[str, Any]) -> None:
+        if "workers" in order:
+            self._set_workers({int(number): path for number, path in order["workers"].items()})
+        if "certificates" in order and self._tls is not None:
+            self._tls.sites = Sites([MemoryCertificate.decode(item) for item in order["certificates"]])
+        if "drain" in order:
+            self._start(self._drain())
+
+    def _set_workers(self, workers: dict[int, str]) -> None:
+        self._workers = workers
+        for number, path in workers.items():
+            if number not in self._links:
+                self._connect(number, path)
+        for number, link in list(self._links.items()):
+            if number not in workers:
+                self.dispatcher.remove(link)
+
+    def _connect(self, number: int, path: str) -> None:
+        link = WorkerLink(self.dispatcher, number, self._link_lost)
+        self._links[number] = link
+        self._start(self._connect_link(link, path))
+
+    async def _connect_link(self, link: WorkerLink, path: str) -> None:
+        loop = asyncio.get_running_loop()
+        while self._workers.get(link.number) == path:
+            try:
+                await loop.create_unix_connection(lambda: link, path)
+            except OSError:
+                await asyncio.sleep(RECONNECT)
+            else:
+                return
+        self._links.pop(link.number, None)
+
+    def _link_lost(self, link: WorkerLink) -> None:
+        self._links.pop(link.number, None)
+        path = self._workers.get(link.number)
+        if path is not None and not self._drained.is_set():
+            asyncio.get_running_loop().call_later(RECONNECT, self._reconnect, link.number, path)
+
+    def _reconnect(self, number: int, path: str) -> None:
+        if self._workers.get(number) == path and number not in self._links:
+            self._connect(number, path)
+
+    async def _drain(self) -> None:
+        """Take nothing new, let what runs end, and stop; the master sets the limit of time."""
+        self.is_draining = True
+        for server in self._servers:
+            server.close()
+        for link in list(self._links.values()):
+            link.drain()
+        for connection in list(self.connections):
+            connection.drain()
+        while self.connections:
+            await asyncio.sleep(FLUSH)
+        self._drained.set()
+
+    def _start(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def run_edge(
+    settings: ServeSettings, listeners: Sequence[Listener], tls: TlsServer | None, control: socket.socket
+) -> None:
+    """Be an edge process: called in the child after the fork, returns when it is over."""
+    # Ctrl-C goes to the whole foreground group; the master alone decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.set_wakeup_fd(-1)
+
+    async def run() -> None:
+        await EdgeProcess(settings, listeners, tls).run(control)
+
+    try:
+        import uvloop  # not on every platform
+    except ImportError:
+        asyncio.run(run())
+    else:
+        uvloop.run(run())

@@ -1,0 +1,428 @@
+"""The master process: opens listeners, makes the contexts, forks the edges, keeps the pool, watches certificates.
+
+Theory of operation
+-------------------
+No client byte comes here, and no event loop runs here: one `selectors` loop waits for signals, the control sockets of
+workers and edges, and the next deadline. That keeps forking simple, as a fork copies nothing that runs.
+
+Start: settings are checked, listeners bound, certificates read and proven - all before anything runs, so that bad
+input leaves nothing behind. Then workers start; when the first is ready, the listeners listen and edges are forked.
+Stop: edges drain, then workers; a second signal, or the drain timeout, ends it at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import selectors
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from edge.config import CertificateFiles, ServeSettings, TlsSettings
+from edge.errors import ConfigError, EdgeError, StartError
+from edge.net.listener import Listener, close_listeners, open_listeners, start_listening
+from edge.observe import set_up_logging
+from edge.process import run_edge
+from edge.tls.contexts import MemoryCertificate, Sites, TlsServer, build_base_context
+from edge_backend.pool import Kill, Pool, Spawn, StartFailure
+from edge_backend.settings import WorkerSettings
+from edge_backend.supervisor import WorkerProcess
+from edge_certs.ca import LocalAuthority
+from edge_certs.errors import CertificateError
+from edge_certs.files import edge_home
+from edge_certs.x509 import Certificate, read_certificate
+
+logger = logging.getLogger("edge.master")
+
+# Certificate files are looked at this often: a new one serves within two seconds.
+WATCH = 1.0
+# What an edge or a worker may take to end after it was told to, before it is killed.
+LAST_GRACE = 2.0
+DEV_NAMES = ("localhost", "*.localhost", "127.0.0.1", "::1")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+
+def serve(settings: ServeSettings) -> int:
+    """Serve until a signal ends it; return the exit code.
+
+    Raises ConfigError or CertificateError if what was asked for cannot be done, StartError if the application does not
+    start; nothing is left running then.
+    """
+    set_up_logging(settings.logs.level)
+    certificates = load_certificates(settings.tls)
+    tls = TlsServer(build_base_context(), Sites(certificates)) if certificates else None
+    listeners, remarks = open_listeners(settings.listen, has_certificate=bool(certificates), dev=settings.tls.dev)
+    with contextlib.ExitStack() as stack:
+        stack.callback(close_listeners, listeners)
+        for remark in remarks:
+            say(remark)
+        run_dir = stack.enter_context(run_directory())
+        return Master(settings, listeners, tls, run_dir).run()
+
+
+def say(line: str) -> None:
+    """Tell the operator one thing at the start."""
+    print(f"edge: {line}", file=sys.stderr, flush=True)
+
+
+def load_certificates(settings: TlsSettings) -> list[Certificate]:
+    """Read and check every certificate; with `dev`, make one for localhost.
+
+    Raises CertificateError with the reason.
+    """
+    now = datetime.now(UTC)
+    if settings.dev:
+        authority = LocalAuthority.open(edge_home(os.environ), now)
+        return [authority.issue(DEV_NAMES, now)]
+    return [read_certificate(files.cert, files.key, now) for files in settings.certificates]
+
+
+@contextlib.contextmanager
+def run_directory() -> Iterator[Path]:
+    """Make the 0700 folder in which the sockets of this run lie, and remove it at the end."""
+    path = Path(tempfile.mkdtemp(prefix="edge-", dir=os.environ.get("XDG_RUNTIME_DIR") or None))
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+class _Edge:
+    """An edge process, as the master sees it."""
+
+    def __init__(self, pid: int, control: socket.socket) -> None:
+        self.pid = pid
+        self.control = control
+
+    def order(self, **order: Any) -> None:
+        """Send an order; an edge that has died is noticed elsewhere."""
+        with contextlib.suppress(OSError):
+            self.control.sendall(json.dumps(order).encode() + b"\n")
+
+
+class CertificateWatch:
+    """Tells when certificate files have changed: by identity, size and time of change, through symbolic links."""
+
+    def __init__(self, files: Sequence[CertificateFiles], certificates: Sequence[Certificate]) -> None:
+        self._paths = [path for file in files for path in (file.cert, file.key) if path is not None]
+        self._paths += [item.key_path for item in certificates if item.key_path is not None]
+        self._seen = self._look()
+
+    def changed(self) -> bool:
+        """True once for each change."""
+        seen, self._seen = self._seen, self._look()
+        return seen != self._seen
+
+    def _look(self) -> list[tuple[int, int, int] | None]:
+        return [_identity(path) for path in self._paths]
+
+
+def _identity(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+class Master:
+    """Runs the processes of one server. `run()` is its whole life."""
+
+    def __init__(
+        self, settings: ServeSettings, listeners: list[Listener], tls: TlsServer | None, run_dir: Path
+    ) -> None:
+        self._settings = settings
+        self._listeners = listeners
+        self._tls = tls
+        self._run_dir = run_dir
+        self._pool = Pool(size=settings.pool.workers, startup_timeout=settings.timeouts.startup)
+        self._workers: dict[int, WorkerProcess] = {}
+        self._edges: dict[int, _Edge] = {}
+        self._selector = selectors.DefaultSelector()
+        self._signals: list[int] = []
+        self._is_serving = False
+        self._stop_signals = 0
+        self._watch = CertificateWatch(settings.tls.certificates, []) if settings.tls.certificates else None
+        self._next_watch = 0.0
+        self._certificates: list[MemoryCertificate] = []
+
+    def run(self) -> int:
+        """Serve until told to stop; return the exit code."""
+        with self._signal_handling():
+            try:
+                self._until(lambda: self._stop_signals > 0)
+                if self._pool.failure is not None:
+                    raise _start_error(self._pool.failure)
+                self._drain()
+            finally:
+                self._end_processes()
+        return 0
+
+    # The loop.
+
+    def _until(self, done: Callable[[], bool], deadline: float = float("inf")) -> None:
+        """Run the loop until `done()`, the deadline, or a start that failed."""
+        while not done() and self._pool.failure is None and time.monotonic() < deadline:
+            self._do_due()
+            for key, _ in self._selector.select(self._timeout(deadline)):
+                key.data()
+            self._handle_signals()
+
+    def _timeout(self, deadline: float) -> float:
+        times = [deadline, self._pool.deadline() or deadline]
+        if self._watch is not None:
+            times.append(self._next_watch)
+        return max(0.0, min(min(times) - time.monotonic(), 60.0))
+
+    def _do_due(self) -> None:
+        now = time.monotonic()
+        for action in self._pool.due(now):
+            if isinstance(action, Spawn):
+                self._spawn(action.number)
+            elif isinstance(action, Kill):
+                logger.error("worker %d: %s; killed", action.number, action.reason)
+                self._workers[action.number].kill()
+        if self._watch is not None and now >= self._next_watch:
+            self._next_watch = now + WATCH
+            if self._watch.changed():
+                self._reload_certificates()
+
+    @contextlib.contextmanager
+    def _signal_handling(self) -> Iterator[None]:
+        reading, writing = socket.socketpair()
+        reading.setblocking(False)
+        writing.setblocking(False)
+        before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+        handlers = {number: signal.signal(number, lambda number, frame: None) for number in _SIGNALS}
+
+        def readable() -> None:
+            with contextlib.suppress(BlockingIOError):
+                self._signals += reading.recv(4096)
+
+        self._selector.register(reading, selectors.EVENT_READ, readable)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            self._selector.close()
+            reading.close()
+            writing.close()
+
+    def _handle_signals(self) -> None:
+        signals, self._signals = self._signals, []
+        for number in signals:
+            if number in (signal.SIGTERM, signal.SIGINT):
+                self._stop_signals += 1
+            elif number == signal.SIGHUP and self._settings.tls.certificates:
+                self._reload_certificates()
+        if signal.SIGCHLD in signals:
+            self._reap()
+
+    # Workers.
+
+    def _spawn(self, number: int) -> None:
+        settings = self._settings
+        application = settings.application
+        worker = WorkerProcess(
+            WorkerSettings(
+                target=application.target,
+                app_dir=application.app_dir or os.getcwd(),
+                factory=application.factory,
+                root_path=application.root_path,
+                lifespan=application.lifespan,
+                number=number,
+                log_level=settings.logs.level,
+                drain_timeout=settings.timeouts.drain,
+                ws_max_size=settings.websocket.max_size,
+                ws_ping_interval=settings.websocket.ping_interval,
+                ws_ping_timeout=settings.websocket.ping_timeout,
+                ws_per_message_deflate=settings.websocket.per_message_deflate,
+            ),
+            self._run_dir,
+            os.environ,
+        )
+        self._workers[number] = worker
+        self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._worker_reports(worker))
+        self._tell_workers()
+
+    def _worker_reports(self, worker: WorkerProcess) -> None:
+        try:
+            report = worker.read_report()
+        except (EOFError, OSError):
+            self._selector.unregister(worker.control)
+            return
+        if report is None:
+            return
+        if report.ready:
+            self._pool.ready(worker.number)
+            logger.debug("worker %d: ready", worker.number)
+            self._start_serving()
+            return
+        self._pool.failed(worker.number, report.code, report.message)
+        if self._pool.failure is None:
+            logger.error("worker %d: %s", worker.number, report.message)
+
+    def _tell_workers(self) -> None:
+        for edge in self._edges.values():
+            edge.order(workers=self._worker_paths())
+
+    def _worker_paths(self) -> dict[int, str]:
+        return {number: worker.path for number, worker in self._workers.items()}
+
+    def _reap(self) -> None:
+        for number, worker in list(self._workers.items()):
+            how = worker.poll()
+            if how is not None:
+                self._worker_exited(number, worker, how)
+        for pid, edge in list(self._edges.items()):
+            ended, _ = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                self._edge_exited(edge)
+
+    def _worker_exited(self, number: int, worker: WorkerProcess, how: str) -> None:
+        # What it said last may still be in the socket.
+        with contextlib.suppress(KeyError, ValueError):
+            self._worker_reports(worker)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(worker.control)
+        worker.release()
+        del self._workers[number]
+        self._tell_workers()
+        delay = self._pool.exited(number, time.monotonic(), how)
+        if delay is not None:
+            logger.error("worker %d: %s; replaced in %.1f s", number, how, delay)
+
+    # Edges.
+
+    def _start_serving(self) -> None:
+        if self._is_serving:
+            return
+        self._is_serving = True
+        start_listening(self._listeners, self._settings.listen.backlog)
+        for _ in range(self._settings.pool.edges):
+            self._fork_edge()
+        for listener in self._listeners:
+            say(f"listening on {describe(listener)}")
+
+    def _fork_edge(self) -> None:
+        ours, theirs = socket.socketpair()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        pid = os.fork()
+        if pid == 0:
+            self._be_edge(ours, theirs)
+        theirs.close()
+        edge = _Edge(pid, ours)
+        self._edges[pid] = edge
+        if self._certificates:
+            edge.order(certificates=[item.encode() for item in self._certificates])
+        edge.order(workers=self._worker_paths())
+
+    def _be_edge(self, ours: socket.socket, control: socket.socket) -> None:
+        """In the child: serve, then leave without running what the master's stack holds."""
+        code = 1
+        try:
+            ours.close()
+            for edge in self._edges.values():
+                edge.control.close()
+            for worker in self._workers.values():
+                worker.control.close()
+            self._selector.close()
+            run_edge(self._settings, self._listeners, self._tls, control)
+            code = 0
+        except BaseException:
+            logger.exception("edge process failed")
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _edge_exited(self, edge: _Edge) -> None:
+        edge.control.close()
+        del self._edges[edge.pid]
+        if not self._stop_signals:
+            logger.error("edge process %d ended; replaced", edge.pid)
+            self._fork_edge()
+
+    # Certificates.
+
+    def _reload_certificates(self) -> None:
+        """Read the files again; what serves goes on serving unless all of it is good."""
+        try:
+            loaded = load_certificates(self._settings.tls)
+            sites = Sites(loaded)
+        except (CertificateError, OSError, ValueError) as error:
+            logger.error("certificates not reloaded: %s; the old ones go on serving", error)
+            return
+        assert self._tls is not None  # only called with certificates
+        self._tls.sites = sites
+        self._certificates = [MemoryCertificate(item.names, item.chain_pem, item.key_pem) for item in loaded]
+        for edge in self._edges.values():
+            edge.order(certificates=[item.encode() for item in self._certificates])
+        for item in loaded:
+            names = ", ".join(item.names)
+            logger.info(
+                "certificate reloaded: %s, SHA-256 %s, valid until %s", names, item.fingerprint, item.not_after.date()
+            )
+
+    # The end.
+
+    def _drain(self) -> None:
+        """Let edges finish, then workers; the drain timeout and a second signal cut it short."""
+        self._pool.stop()
+        signals = self._stop_signals
+        deadline = time.monotonic() + self._settings.timeouts.drain
+        for listener in self._listeners:
+            listener.sock.close()
+        for edge in self._edges.values():
+            edge.order(drain=True)
+        self._until(lambda: not self._edges or self._stop_signals > signals, deadline)
+        if self._edges and self._stop_signals == signals:
+            logger.warning("drain: %g s are over; what still runs is cut off", self._settings.timeouts.drain)
+        for worker in self._workers.values():
+            worker.terminate()
+        rest = max(deadline - time.monotonic(), LAST_GRACE)
+        self._until(lambda: not self._workers or self._stop_signals > signals, time.monotonic() + rest)
+
+    def _end_processes(self) -> None:
+        """Kill and reap whatever still runs: nothing outlives the master."""
+        self._pool.stop()
+        for edge in self._edges.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(edge.pid, signal.SIGKILL)
+            os.waitpid(edge.pid, 0)
+            edge.control.close()
+        for worker in self._workers.values():
+            worker.terminate()
+        deadline = time.monotonic() + (LAST_GRACE if self._stop_signals < 2 else 0.0)
+        for worker in self._workers.values():
+            with contextlib.suppress(Exception):
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            worker.kill()
+            worker.process.wait()
+            worker.release()
+
+
+def _start_error(failure: StartFailure) -> EdgeError:
+    """A name that leads nowhere is the command's fault, everything else the application's."""
+    return (ConfigError if failure.code == ConfigError.exit_code else StartError)(failure.message)
+
+
+def describe(listener: Listener) -> str:
+    """Return a listener as the operator would type it."""
+    if listener.public_port is None:
+        return listener.address
+    scheme = "https" if listener.tls else "http"
+    return f"{scheme}://{listener.address}"

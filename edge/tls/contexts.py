@@ -1,0 +1,130 @@
+"""SSL contexts: one base for every connection, one per set of certificates.
+
+Theory of operation
+-------------------
+OpenSSL takes a connection's policy (versions, client certificates, tickets and their keys) from the context that
+made it, and its certificate from the context it was switched to. So there are two kinds here. The *base* context
+holds the policy and no certificate; it is made once, before the edges are forked, and with it its ticket keys: every
+edge can resume what another one began, and a new certificate changes nothing about that. The *site* contexts hold
+certificates. They are made anew at every reload, proven, and put in place by swapping one reference; a context that
+serves is never changed, because a failed `load_cert_chain` breaks it.
+
+The site is switched in the server-name callback. That alone would be a trap: a client-certificate policy of the site's
+context would not apply. It is safe here because the base carries the whole policy.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edge.tls.sni import SiteNames
+
+# Mozilla's intermediate level, guidelines 6.0 (2026-04): forward secrecy and AEAD only; TLS 1.3's suites are fixed.
+INTERMEDIATE_CIPHERS = (
+    "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
+    "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
+)
+ALPN = ("http/1.1",)
+
+
+class SiteCertificate(Protocol):
+    """What a context needs of a certificate; `edge_certs.x509.Certificate` is one."""
+
+    @property
+    def names(self) -> tuple[str, ...]: ...
+    @property
+    def chain_pem(self) -> bytes: ...
+    @property
+    def key_pem(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class MemoryCertificate:
+    """A certificate as the master hands it to its edges; it has no repr, because it holds a key."""
+
+    names: tuple[str, ...]
+    chain_pem: bytes
+    key_pem: bytes
+
+    def encode(self) -> dict[str, object]:
+        """Return what JSON can carry."""
+        return {"names": self.names, "chain": self.chain_pem.decode(), "key": self.key_pem.decode()}
+
+    @classmethod
+    def decode(cls, value: dict[str, Any]) -> MemoryCertificate:
+        """Return what `encode` made."""
+        return cls(tuple(value["names"]), value["chain"].encode(), value["key"].encode())
+
+
+def build_base_context() -> ssl.SSLContext:
+    """Return the context that every server connection is made from: policy and ticket keys, no certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # The client's order: it knows whether it has AES in hardware (Mozilla 6.0: server_preferred_order false).
+    context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
+    # Renegotiation is asked for by the client and paid for by the server (CVE-2011-1473).
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    context.set_ciphers(INTERMEDIATE_CIPHERS)
+    context.set_alpn_protocols(list(ALPN))
+    context.num_tickets = 1  # each costs 15 to 20 us of a full handshake; a browser asks again when it needs more
+    return context
+
+
+class Sites:
+    """The certificates that serve, by server name. Complete when built; a reload builds another one."""
+
+    def __init__(self, certificates: Sequence[SiteCertificate]) -> None:
+        self._names = SiteNames([certificate.names for certificate in certificates])
+        self._certificates = tuple(certificates)
+        self._contexts: dict[tuple[int, ...], ssl.SSLContext] = {}
+        for group in self._names.groups():
+            self._contexts[group] = _build_site_context([certificates[index] for index in group])
+
+    def context_for(self, server_name: str | None) -> ssl.SSLContext:
+        """Return the context of the certificates for this name: exact, wildcard, or the first certificate's."""
+        return self._contexts[self._names.lookup(server_name)]
+
+    def is_known(self, host: str) -> bool:
+        """True if one of the certificates is valid for `host`."""
+        return self._names.known(host)
+
+
+class TlsServer:
+    """The base context with the sites of the moment."""
+
+    def __init__(self, base: ssl.SSLContext, sites: Sites) -> None:
+        self.base = base
+        self.sites = sites
+        base.sni_callback = self._switch
+
+    def _switch(self, connection: ssl.SSLObject | ssl.SSLSocket, server_name: str | None, _base: Any) -> None:
+        connection.context = self.sites.context_for(server_name)
+
+
+def _build_site_context(certificates: Sequence[SiteCertificate]) -> ssl.SSLContext:
+    context = build_base_context()
+    for certificate in certificates:
+        # One certificate a key type: loading a second type adds it, and the client's abilities choose.
+        _load(context, certificate.chain_pem.rstrip() + b"\n" + certificate.key_pem)
+    return context
+
+
+def _load(context: ssl.SSLContext, pem: bytes) -> None:
+    """Load a chain with its key from memory, as `load_cert_chain` reads nothing but files (python/cpython#60691)."""
+    if not hasattr(os, "memfd_create"):
+        with tempfile.NamedTemporaryFile() as file:  # mode 0600
+            file.write(pem)
+            file.flush()
+            context.load_cert_chain(file.name)
+        return
+    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
+    try:
+        os.write(descriptor, pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
