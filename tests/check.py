@@ -1,0 +1,90 @@
+"""The one command: format, lint, import rules, types, tests with coverage; cheapest first, one line each.
+
+    python tests/check.py            everything, as CI runs it
+    python tests/check.py --quick    the tests without coverage
+
+It stops at the first failure with that step's output and exit code 1.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+ROOMS = (ROOT, ROOT / "backend", ROOT / "certs")
+PACKAGES = ("edge", "edge_backend", "edge_certs")
+
+# Percent of lines and branches over all three rooms, subprocesses included.
+FLOOR = 0
+
+# A suite that hangs is ended and shows where it was, before CI ends it and shows nothing.
+LONGEST = 1800
+
+# import-linter has no `python -m`; its console script need not be on the PATH.
+LINT_IMPORTS = "import importlinter.cli as cli; cli.lint_imports_command()"
+
+STATIC: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("format", ("-m", "ruff", "format", "--check", ".")),
+    ("lint", ("-m", "ruff", "check", ".")),
+    ("imports", ("-c", LINT_IMPORTS, "--no-logo")),
+    ("types", ("-m", "mypy")),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the steps in turn; return 0 if all passed, 1 at the first that did not."""
+    parser = argparse.ArgumentParser(description="format, lint, import rules, types, tests with coverage")
+    parser.add_argument("--quick", action="store_true", help="run the tests without coverage")
+    quick = parser.parse_args(arguments).quick
+    for name, command in (*STATIC, ("tests", tests(coverage=not quick))):
+        passed, output = run(name, command)
+        if not passed:
+            print(output)
+            return 1
+    print(summary(output))
+    return 0
+
+
+def tests(*, coverage: bool) -> tuple[str, ...]:
+    """Return the arguments that run the tests, on two processes."""
+    command = ("-m", "pytest", "-n", "2")
+    if not coverage:
+        return command
+    measured = tuple(f"--cov={package}" for package in PACKAGES)
+    return (*command, *measured, "--cov-branch", "--cov-report=term:skip-covered", f"--cov-fail-under={FLOOR}")
+
+
+def run(name: str, command: tuple[str, ...]) -> tuple[bool, str]:
+    """Run one step and print its line; return whether it passed, and its output."""
+    path = os.pathsep.join([*map(str, ROOMS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    # mypy takes what is on PYTHONPATH for installed packages and wants their py.typed; it has its own path.
+    environ = dict(os.environ) if name == "types" else {**os.environ, "PYTHONPATH": path}
+    started = time.monotonic()
+    with tempfile.TemporaryFile() as output:
+        try:
+            command = (sys.executable, *command)
+            done = subprocess.run(
+                command, cwd=ROOT, env=environ, stdout=output, stderr=subprocess.STDOUT, timeout=LONGEST, check=False
+            )
+            verdict = "ok" if done.returncode == 0 else f"failed with exit code {done.returncode}"
+        except subprocess.TimeoutExpired:
+            verdict = f"ended after {LONGEST} s"
+        output.seek(0)
+        text = output.read().decode(errors="replace").rstrip()
+    print(f"{name:8} {time.monotonic() - started:6.1f} s  {verdict}", flush=True)
+    return verdict == "ok", text
+
+
+def summary(output: str) -> str:
+    """Return the coverage's total, if there is one, and pytest's closing line."""
+    lines = output.splitlines()
+    return "\n".join([*(line for line in lines if line.startswith("TOTAL ")), *lines[-1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
