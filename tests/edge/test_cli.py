@@ -1,5 +1,6 @@
 import os
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -193,3 +194,18 @@ def test_module_answers_version_with_success() -> None:
 def test_variable_sets_the_application_of_the_process() -> None:
     done = run("-m", "edge", "serve", EDGE_APP="app.py")
     assert (done.returncode, done.stderr) == (2, "edge: EDGE_APP='app.py': a file, not a module; use app:app\n")
+
+
+def test_missing_certificate_is_refused_before_anything_starts() -> None:
+    done = run("-m", "edge", "serve", "--cert", "no/such.pem", "--port", "0", "app:app")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch("edge: certificate no/such.pem: [^\n]+\n", done.stderr)
+
+
+def test_port_in_use_is_refused_before_anything_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        done = run("-m", "edge", "serve", "--bind", address, "app:app")
+    assert (done.returncode, done.stdout) == (2, "")
+    reason = "the port is in use; stop what listens there or choose another"
+    assert done.stderr == f"edge: cannot listen on {address}: {reason}\n"
