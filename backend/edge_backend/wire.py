@@ -22,7 +22,7 @@ This module does no I/O and keeps no clock.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 VERSION = 1
 
@@ -97,6 +97,33 @@ class FrameReader:
             frames.append((kind, flags, stream, data[start:middle], data[middle:position]))
         self._buffer = data[position:] if position < end else b""
         return frames
+
+
+class FrameWriter:
+    """Gathers the frames of one loop turn, so that they leave in one system call.
+
+    `write` is the transport's; `later` is the loop's `call_soon`. An event loop that writes at once (uvloop does) would
+    make a system call of each frame.
+    """
+
+    __slots__ = ("_frames", "_later", "_write")
+
+    def __init__(self, write: Callable[[bytes], None], later: Callable[[Callable[[], None]], object]) -> None:
+        self._write = write
+        self._later = later
+        self._frames: list[bytes] = []
+
+    def write(self, frames: bytes) -> None:
+        """Send whole frames at the end of this turn."""
+        if not self._frames:
+            self._later(self.flush)
+        self._frames.append(frames)
+
+    def flush(self) -> None:
+        """Send what has gathered."""
+        frames, self._frames = self._frames, []
+        if frames:
+            self._write(b"".join(frames) if len(frames) > 1 else frames[0])
 
 
 def encode_frame(kind: int, flags: int, stream: int, head: bytes = b"", body: bytes = b"") -> bytes:

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any, cast
 
 from . import wire
@@ -45,15 +46,17 @@ class WireConnection(asyncio.Protocol):
         self._exchanges: dict[int, HttpExchange | WebSocketExchange] = {}
         self._deferred: list[HttpExchange] = []
         self._transport: asyncio.Transport
-        self.write: Any
+        self._writer: wire.FrameWriter
+        self.write: Callable[[bytes], None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the interface without the base class.
         self._transport = cast(asyncio.Transport, transport)
-        self.write = self._transport.write
+        self._writer = wire.FrameWriter(self._transport.write, self._worker.loop.call_soon)
+        self.write = self._writer.write
         self._worker.connections.add(self)
         number = self._worker.settings.number
-        self._transport.write(wire.encode_hello(os.getpid(), number) + wire.encode_frame(wire.READY, 0, 0))
+        self.write(wire.encode_hello(os.getpid(), number) + wire.encode_frame(wire.READY, 0, 0))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._worker.connections.discard(self)
@@ -91,6 +94,7 @@ class WireConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close the connection once what was written has left."""
+        self._writer.flush()
         self._transport.close()
 
     def _begin(self, flags: int, stream: int, head: bytes, body: bytes) -> None:

@@ -32,12 +32,14 @@ class WorkerLink(asyncio.Protocol):
         self._reader = wire.FrameReader()
         self._last = 0
         self._transport: asyncio.Transport
+        self._writer: wire.FrameWriter
         self.write: Callable[[bytes], None]
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the interface without the base class.
         self._transport = cast(asyncio.Transport, transport)
-        self.write = self._transport.write
+        self._writer = wire.FrameWriter(self._transport.write, asyncio.get_running_loop().call_soon)
+        self.write = self._writer.write
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_ready = False
@@ -66,7 +68,8 @@ class WorkerLink(asyncio.Protocol):
             self.write(wire.encode_frame(wire.DRAIN, 0, 0))
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up once what was written has left."""
+        self._writer.flush()
         self._transport.close()
 
     def data_received(self, data: bytes) -> None:

@@ -19,6 +19,8 @@ ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 20.0
 STOP_TIMEOUT = 10.0
 LOG_TIMEOUT = 5.0
+# Longer than any stack keeps lines back.
+LOG_QUIET = 0.5
 POLL = 0.02
 EXPECTED = {b"/scope": b"https 127.0.0.1", b"/small": b"Hello, world!\n"}
 
@@ -64,6 +66,16 @@ class Running:
         while (lines := self.count_lines(token)) < wanted and time.monotonic() < deadline:
             time.sleep(POLL)
         return lines
+
+    def settle_lines(self, token: bytes) -> int:
+        """Return the number of lines that hold `token` once no more come: some stacks gather lines for a while."""
+        lines, since = -1, time.monotonic()
+        deadline = since + (LOG_TIMEOUT if self.site.log else 0)
+        while (now := time.monotonic()) < deadline and now - since < LOG_QUIET:
+            if (found := self.count_lines(token)) != lines:
+                lines, since = found, now
+            time.sleep(POLL)
+        return max(lines, 0)
 
     def failures(self) -> list[str]:
         """Name the processes that have ended by themselves, with the end of what they wrote."""
