@@ -181,7 +181,7 @@ def _print_report(
     columns = [column for column in work.columns if column.key in work.ratios]
     if "edge" in titles and (table := report.format_ratios(turns, titles, columns)):
         print(f"\nratios within a round: median (least .. greatest)\n\n{table}")
-    if "edge" in titles:
+    if "edge" in titles and not options.no_log:  # what is to be reached is with the log on
         print("", *report.format_goals(turns, titles, work.goals), sep="\n")
 
 
