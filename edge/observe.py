@@ -78,8 +78,8 @@ class AccessLog:
         self._size = 0
         self._lost = 0
 
-    def write(self, exchange: Exchange, client: bytes, tls: bytes) -> None:
-        """Log a request that is over; `client` is its address, `tls` the protocol version or empty."""
+    def write(self, exchange: Exchange, tls: bytes) -> None:
+        """Log a request that is over; `tls` is the protocol's version, or empty."""
         head = exchange.head
         target = head.target
         if b"?" in target:
@@ -94,7 +94,7 @@ class AccessLog:
             line = _JSON_LINE % (
                 self._clock.stamp,
                 exchange.request_id,
-                client,
+                exchange.client_address,
                 head.method,
                 head.host,
                 target,
@@ -112,7 +112,7 @@ class AccessLog:
         else:
             line = _CONSOLE_LINE % (
                 self._clock.stamp,
-                client,
+                exchange.client_address,
                 head.method,
                 target,
                 head.version,

@@ -22,13 +22,13 @@ from typing import Any
 from edge.config import ServeSettings
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.link import RECONNECT, WorkerLink
+from edge.http.head import HeadLimits, HeadParser
 from edge.net.connection import ClientConnection
 from edge.net.listener import Listener
 from edge.observe import AccessLog, Clock, wants_json
-from edge.policy.chain import Policy
+from edge.policy.chain import Policy, Redirect
+from edge.policy.forwarded import TrustedProxies
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
-
-from .http.http1 import Http1Limits, new_collector
 
 logger = logging.getLogger("edge.process")
 
@@ -36,6 +36,8 @@ logger = logging.getLogger("edge.process")
 SWEEP = 0.5
 # Access-log lines wait at most this long.
 FLUSH = 0.05
+# Remembered field lines are dropped this often: see edge/http/head.py.
+FORGET = 60.0
 # How many connections are looked at to find an idle one that can make room.
 _RECLAIM_LOOKS = 64
 
@@ -54,10 +56,7 @@ class EdgeProcess:
     def __init__(self, settings: ServeSettings, listeners: Sequence[Listener], tls: TlsServer | None) -> None:
         self.settings = settings
         limits = settings.limits
-        self.http1_limits = Http1Limits(
-            limits.max_request_line, limits.max_header_size, limits.max_headers, limits.max_body
-        )
-        self.collector = new_collector()
+        self.head_parser = HeadParser(HeadLimits(limits.max_request_line, limits.max_header_size, limits.max_headers))
         self.clock = Clock(b"server: edge\r\n")
         self.access_log = (
             AccessLog(1, json_lines=wants_json(settings.logs.format), clock=self.clock)
@@ -80,7 +79,7 @@ class EdgeProcess:
         self._control_buffer = b""
         self._drained = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._sweep_count = 0
+        self._forget_at = time.monotonic() + FORGET
 
     def admit(self, connection: ClientConnection) -> None:
         """Take a new connection; the limit is kept by closing the oldest idle one, or this one."""
@@ -121,11 +120,18 @@ class EdgeProcess:
         self._flush_log()
 
     def _policy(self, listener: Listener) -> Policy:
+        forward = self.settings.forward
         return Policy(
             scheme=b"https" if listener.tls else b"http",
-            port=listener.public_port,
+            port=listener.public_port or 0,
             address=listener.address.rpartition(":")[0].encode(),
+            trust=TrustedProxies(forward.trusted_proxies, unix=forward.trust_unix),
+            redirect=None if listener.tls or self._tls is None else self._redirect(self._tls),
         )
+
+    def _redirect(self, tls: TlsServer) -> Redirect:
+        ports = [listener.public_port for listener in self._listeners if listener.tls and listener.public_port]
+        return Redirect(ports[0] if ports else 443, tls.is_known)
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, listener: Listener, site: Site) -> asyncio.AbstractServer:
         def factory() -> ClientConnection:
@@ -148,6 +154,9 @@ class EdgeProcess:
 
     def _sweep(self) -> None:
         now = time.monotonic()
+        if now >= self._forget_at:
+            self._forget_at = now + FORGET
+            self.head_parser.forget()
         for connection in list(self.connections):
             if connection.deadline < now:
                 connection.expire(now)
@@ -179,7 +188,7 @@ class EdgeProcess:
         if "certificates" in order and self._tls is not None:
             self._tls.sites = Sites([MemoryCertificate.decode(item) for item in order["certificates"]])
         if "drain" in order:
-            self._start(self._drain())
+            self._drain()
 
     def _set_workers(self, workers: dict[int, str]) -> None:
         self._workers = workers
@@ -216,7 +225,17 @@ class EdgeProcess:
         if self._workers.get(number) == path and number not in self._links:
             self._connect(number, path)
 
-    async def _drain(self) -> None:
+    def forget(self, connection: ClientConnection) -> None:
+        """A connection has ended."""
+        self.connections.pop(connection, None)
+        self.check_drained()
+
+    def check_drained(self) -> None:
+        """Stop when draining and nothing is left."""
+        if self.is_draining and not self.connections:
+            self._drained.set()
+
+    def _drain(self) -> None:
         """Take nothing new, let what runs end, and stop; the master sets the limit of time."""
         self.is_draining = True
         for server in self._servers:
@@ -225,9 +244,7 @@ class EdgeProcess:
             link.drain()
         for connection in list(self.connections):
             connection.drain()
-        while self.connections:
-            await asyncio.sleep(FLUSH)
-        self._drained.set()
+        self.check_drained()
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -239,10 +256,9 @@ def run_edge(
     settings: ServeSettings, listeners: Sequence[Listener], tls: TlsServer | None, control: socket.socket
 ) -> None:
     """Be an edge process: called in the child after the fork, returns when it is over."""
-    # Ctrl-C goes to the whole foreground group; the master alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # Ctrl-C, systemd and timeout(1) signal every process of a group or cgroup; the master alone decides what it means.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
 

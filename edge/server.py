@@ -392,7 +392,7 @@ class Master:
         if self._edges and self._stop_signals == signals:
             logger.warning("drain: %g s are over; what still runs is cut off", self._settings.timeouts.drain)
         for worker in self._workers.values():
-            worker.terminate()
+            worker.stop()
         rest = max(deadline - time.monotonic(), LAST_GRACE)
         self._until(lambda: not self._workers or self._stop_signals > signals, time.monotonic() + rest)
 
@@ -405,7 +405,7 @@ class Master:
             os.waitpid(edge.pid, 0)
             edge.control.close()
         for worker in self._workers.values():
-            worker.terminate()
+            worker.stop()
         deadline = time.monotonic() + (LAST_GRACE if self._stop_signals < 2 else 0.0)
         for worker in self._workers.values():
             with contextlib.suppress(Exception):

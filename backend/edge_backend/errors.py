@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class LoadError(Exception):
-    """The application's name leads nowhere: a missing module or attribute. The command is wrong, not the application."""
+    """The application's name leads nowhere: the command is wrong, not the application."""
 
 
 class StartupError(Exception):

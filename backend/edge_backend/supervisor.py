@@ -78,21 +78,19 @@ class WorkerProcess:
             return f"killed by {signal.Signals(-status).name}"
         return f"exit code {status}"
 
-    def terminate(self) -> None:
+    def stop(self) -> None:
         """Ask it to finish what runs and to end."""
-        self._signal(signal.SIGTERM)
+        with contextlib.suppress(OSError):
+            self.control.sendall(b"stop\n")
 
     def kill(self) -> None:
         """End it now."""
-        self._signal(signal.SIGKILL)
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.kill()
 
     def release(self) -> None:
         """Close the control socket and remove the socket's file, after the process has ended."""
         self.control.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
-
-    def _signal(self, number: int) -> None:
-        if self.process.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable
+from itertools import chain
 
 VERSION = 1
 
@@ -137,8 +138,16 @@ def encode_head(parts: list[bytes]) -> bytes:
 
     Raises WireError if a part holds an LF: the other end would see one part more.
     """
-    head = b"\n".join(parts)
-    if head.count(b"\n") != len(parts) - 1:
+    return join_head(parts, len(parts))
+
+
+def join_head(pieces: list[bytes], parts: int) -> bytes:
+    """Join pieces that hold `parts` parts between them: some may have been joined before.
+
+    Raises WireError if a part holds an LF.
+    """
+    head = b"\n".join(pieces)
+    if head.count(b"\n") != parts - 1:
         raise WireError("a part of a head holds a line feed")
     return head
 
@@ -148,8 +157,7 @@ def encode_fields(parts: list[bytes], fields: Iterable[tuple[bytes, bytes]]) -> 
 
     Raises WireError if one of them holds an LF.
     """
-    for field in fields:
-        parts += field
+    parts.extend(chain.from_iterable(fields))
     return encode_head(parts)
 
 

@@ -1,8 +1,11 @@
 """The worker process: one event loop, one application, a connection from each edge.
 
-The master hands over two sockets. On the *listener* edges connect and speak the wire. On the *control* socket the master
-sends the settings as one line, and the worker answers `ready`, or `failed` and an exit code; when the control
-socket closes, the master is gone and the worker ends too: no worker outlives its pool.
+The master hands over two sockets. On the *listener* edges connect and speak the wire. On the *control* socket the
+master sends the settings as one line and `stop` at the end, and the worker answers `ready`, or `failed` and an exit
+code; when the control socket closes, the master is gone and the worker ends too: no worker outlives its pool.
+
+Signals that go to a whole process group or cgroup (Ctrl-C, systemd, timeout(1)) are the master's to understand: a
+worker that obeyed them itself would leave before the requests that it serves.
 """
 
 from __future__ import annotations
@@ -178,8 +181,6 @@ class Worker:
     async def run(self) -> int:
         """Load the application, serve until told to stop, and return the exit code."""
         self.loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self.loop.add_signal_handler(number, self._stopping.set)
         settings = self.settings
         try:
             self.app = load_application(settings.target, app_dir=settings.app_dir, factory=settings.factory)
@@ -208,7 +209,6 @@ class Worker:
         await self._stopping.wait()
         server.close()
         await self._finish()
-        self.loop.remove_reader(self._control.fileno())
 
     async def _finish(self) -> None:
         """Let what runs come to its end, background tasks included, within the drain time."""
@@ -226,13 +226,12 @@ class Worker:
             connection.close()
 
     def _control_readable(self) -> None:
-        data = b""
         with contextlib.suppress(OSError):
-            data = self._control.recv(4096)
-        if not data:
-            # The master has gone. Whoever is next to serve must not find us holding the application's resources.
-            self.loop.remove_reader(self._control.fileno())
-            self._stopping.set()
+            self._control.recv(4096)
+        # It is told to stop, or the master has gone: whoever is next to serve must not find us holding the
+        # application's resources.
+        self.loop.remove_reader(self._control.fileno())
+        self._stopping.set()
 
     def _report_failure(self, message: str, code: int) -> int:
         line = f"failed {code} {message}".replace("\n", " ")
@@ -255,6 +254,8 @@ def set_up_logging(level: str) -> None:
 
 def main(listener_fd: int, control_fd: int) -> int:
     """Run a worker on the two inherited sockets and return its exit code."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     control = socket.socket(fileno=control_fd)
     listener = socket.socket(fileno=listener_fd)
     line = control.makefile("rb", buffering=0).readline()

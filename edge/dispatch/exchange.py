@@ -68,6 +68,7 @@ class Exchange:
         "_pending",
         "_pending_complete",
         "answered",
+        "client_address",
         "content_read",
         "finished_at",
         "head",
@@ -82,7 +83,8 @@ class Exchange:
         "written",
     )
 
-    def __init__(self, client: Client, head: RequestHead, request_id: bytes, started_at: float) -> None:
+    def __init__(self, client: Client, head: RequestHead, request_id: bytes, address: bytes, started_at: float) -> None:
+        self.client_address = address  # for the log: what the policies take for the client
         self.head = head
         self.request_id = request_id
         self.started_at = started_at

@@ -56,7 +56,7 @@ class ChunkedDecoder:
         Raises ProtocolError: 400 for anything but exact chunked coding, 431 for too long a trailer section.
         """
         self._buffer += data
-        pieces = []
+        pieces: list[bytes] = []
         while self._step(pieces):
             pass
         return b"".join(pieces)

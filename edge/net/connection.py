@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, cast
 
 from edge.dispatch.dispatcher import Overloaded
 from edge.dispatch.exchange import Exchange
-from edge.http.events import Data, ProtocolError, Refusal, RequestHead
+from edge.http.events import Data, Refusal, RequestHead
 from edge.http.http1 import Http1Connection
+from edge.policy.chain import Answered, Origin
 from edge.policy.pages import error_page
 from edge.tls.channel import PlainHttpError, State, TlsChannel, TlsError
 from edge_backend import wire
@@ -63,6 +64,7 @@ class ClientConnection(asyncio.Protocol):
         "_edge",
         "_exchange",
         "_lingered",
+        "_origin",
         "_paused",
         "_phase_before",
         "_requests",
@@ -73,7 +75,6 @@ class ClientConnection(asyncio.Protocol):
         "_write",
         "deadline",
         "is_congested",
-        "peer",
         "phase",
         "tls_version",
     )
@@ -81,7 +82,7 @@ class ClientConnection(asyncio.Protocol):
     def __init__(self, edge: EdgeProcess, site: Site) -> None:
         self._edge = edge
         self._site = site
-        self._core = Http1Connection(edge.http1_limits, edge.collector)
+        self._core = Http1Connection(edge.head_parser, edge.settings.limits.max_body)
         self._tls = TlsChannel(site.tls) if site.tls is not None else None
         self._exchange: Exchange | None = None
         self._paused = False
@@ -92,7 +93,7 @@ class ClientConnection(asyncio.Protocol):
         self._content_size = 0
         self._phase_before = Phase.IDLE
         self.is_congested = False
-        self.peer: tuple[bytes, int] | None = None
+        self._origin: Origin
         self.tls_version = b""
         timeouts = edge.settings.timeouts
         self.phase = Phase.HEAD if self._tls is None else Phase.HANDSHAKE
@@ -105,18 +106,17 @@ class ClientConnection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         self._write = self._transport.write
         address = transport.get_extra_info("peername")
-        if isinstance(address, tuple):
-            self.peer = (address[0].encode(), address[1])
+        self._origin = self._site.policy.connect(address[:2] if isinstance(address, tuple) else None)
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self._edge.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.phase = Phase.CLOSED
         self.deadline = NEVER
-        self._edge.connections.pop(self, None)
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             self._client_left(exchange)
+        self._edge.forget(self)
 
     def data_received(self, data: bytes) -> None:
         tls = self._tls
@@ -125,10 +125,7 @@ class ClientConnection(asyncio.Protocol):
             return
         if tls is not None:
             try:
-                if tls.state is State.OPEN:
-                    data = tls.receive(data)
-                else:
-                    data = self._handshake(tls, data)
+                data = tls.receive(data) if tls.state is State.OPEN else self._handshake(tls, data)
             except TlsError as error:
                 self._tls_failed(tls, error)
                 return
@@ -184,15 +181,17 @@ class ClientConnection(asyncio.Protocol):
         else:
             self.phase = Phase.ANSWER
             self.deadline = NEVER
-        exchange = Exchange(self, head, edge.clock.next_id(), now)
+        exchange = Exchange(self, head, edge.clock.next_id(), self._origin.address, now)
         self._exchange = exchange
         if self._requests >= edge.settings.limits.keepalive_requests or edge.is_draining:
             self._core.close_after()
         try:
-            request = self._site.policy.apply(exchange, self.peer)
+            request, exchange.request_id, exchange.client_address = self._site.policy.apply(
+                head, self._origin, exchange.request_id
+            )
             edge.dispatcher.submit(exchange, request)
-        except ProtocolError as error:
-            self.refuse(exchange, error.status, error.reason, error.fields)
+        except Answered as answer:
+            self.refuse(exchange, answer.status, answer.reason, answer.fields)
         except Overloaded as error:
             self.refuse(exchange, 503, str(error), ((b"retry-after", b"1"),))
 
@@ -220,7 +219,9 @@ class ClientConnection(asyncio.Protocol):
                 self._abort()
                 return
         else:
-            exchange = Exchange(self, _unread_head(refusal), self._edge.clock.next_id(), monotonic())
+            exchange = Exchange(
+                self, _unread_head(refusal), self._edge.clock.next_id(), self._origin.address, monotonic()
+            )
         body = error_page(refusal.status, exchange.request_id)
         own = self._own_fields(exchange, 0)
         logger.warning(
@@ -281,7 +282,8 @@ class ClientConnection(asyncio.Protocol):
         """Answer a request that was read but will not be served, or got no answer; `reason` is for the log."""
         if self.phase >= Phase.LINGER:
             return
-        logger.warning("%s: %s %s refused with %d: %s", self.address, *_name(exchange.head), status, reason)
+        if reason:
+            logger.warning("%s: %s %s refused with %d: %s", self.address, *_name(exchange.head), status, reason)
         exchange.status = status
         exchange.reason = reason
         exchange.answered = True
@@ -312,7 +314,7 @@ class ClientConnection(asyncio.Protocol):
             exchange.written = core.written
         edge = self._edge
         if edge.access_log is not None:
-            edge.access_log.write(exchange, self.address_bytes, self.tls_version)
+            edge.access_log.write(exchange, self.tls_version)
         events = core.finish()
         if events is None:
             self._linger()
@@ -379,12 +381,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def address(self) -> str:
         """The peer, for messages."""
-        return self.address_bytes.decode()
-
-    @property
-    def address_bytes(self) -> bytes:
-        """The peer, for the access log."""
-        return self.peer[0] if self.peer else b"unix"
+        return self._origin.address.decode()
 
     # Below: how.
 
@@ -511,7 +508,7 @@ class ClientConnection(asyncio.Protocol):
         exchange.reason = reason
         exchange.finished_at = monotonic()
         if self._edge.access_log is not None:
-            self._edge.access_log.write(exchange, self.address_bytes, self.tls_version)
+            self._edge.access_log.write(exchange, self.tls_version)
 
     def _log_close(self, reason: str) -> None:
         logger.info("%s: connection closed: %s", self.address, reason)

@@ -1,62 +1,137 @@
 """The order of the policies: what happens to a request between its head and a worker, on one screen.
 
 1. redirect: a plain listener beside a TLS one sends known hosts there (hosts.py);
-2. forwarded: who the client is, what of the forwarding fields is believed (forwarded.py);
+2. forwarded: who the client is, and what of the forwarding fields is believed (forwarded.py);
 3. the fields that the edge sets itself.
 
-Hop-by-hop fields are gone before this: the HTTP core drops them, so `Connection` cannot name what is set here.
+Hop-by-hop fields are gone before this: the HTTP core drops them first, so `Connection` cannot name what is set here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from itertools import chain
+from typing import NamedTuple
 
-from edge.dispatch.exchange import Exchange
-from edge.http.fields import TRUST, is_trust_sensitive
-from edge_backend.wire import encode_fields
+from edge.http.events import RequestHead
+from edge.http.fields import TRUST
+from edge.policy.forwarded import Peer, TrustedProxies, describe_peer, forward, without_trust_fields
+from edge.policy.hosts import redirect_target
+from edge_backend.wire import join_head
+
+# Parts of a REQUEST head besides the fields: eight before them, and X-Request-ID after them.
+_PARTS = 10
+
+
+class Redirect(NamedTuple):
+    """Where a plain listener sends its requests: the TLS port, and which hosts are ours."""
+
+    https_port: int
+    is_known: Callable[[str], bool]
+
+
+class Allowed(NamedTuple):
+    """A request that may go to a worker, as the wire carries it."""
+
+    request: bytes
+    request_id: bytes
+    client: bytes
+
+
+class Answered(Exception):
+    """A policy answers the request itself: status, fields, and the reason for the log."""
+
+    def __init__(self, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+        self.fields = fields
+
+
+class Origin:
+    """What the connection says about each of its requests, encoded once. `peer` only matters if it is trusted."""
+
+    __slots__ = ("address", "fields", "head", "peer")
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer if peer.trust is not None else None
+        self.address, self.head = _encode_client(peer.client, peer.scheme)
+        self.fields = tuple(chain.from_iterable(peer.fields))
 
 
 class Policy:
-    """The policies of one listener."""
+    """The policies of one listener; `port` 0 if it has none."""
 
-    def __init__(self, *, scheme: bytes, port: int | None, address: bytes) -> None:
+    def __init__(
+        self, *, scheme: bytes, port: int, address: bytes, trust: TrustedProxies, redirect: Redirect | None
+    ) -> None:
         self._scheme = scheme
-        self._port = b"%d" % port if port is not None else b""
-        self._default_port = b"443" if scheme == b"https" else b"80"
+        self._port = port
+        self._trust = trust
+        self._redirect = redirect
+        # What stands for the server when an HTTP/1.0 client names none.
         self._address = address
 
-    def apply(self, exchange: Exchange, peer: tuple[bytes, int] | None) -> bytes:
-        """Return the request as the worker gets it."""
-        head = exchange.head
+    def connect(self, peer: tuple[str, int] | None) -> Origin:
+        """Return what all requests of a connection from `peer`, None for a Unix socket, have in common."""
+        return Origin(describe_peer(peer, self._trust, scheme=self._scheme, port=self._port))
+
+    def apply(self, head: RequestHead, origin: Origin, request_id: bytes) -> Allowed:
+        """Return the request as a worker gets it.
+
+        Raises Answered if it gets its answer here.
+        """
+        if self._redirect is not None:
+            self._answer_plain(head, self._redirect)
+        if origin.peer is not None:
+            return self._forward(head, origin.peer, request_id)
         fields = head.fields
         if head.flags & TRUST:
-            fields = [field for field in fields if not is_trust_sensitive(field[0])]
-        client, port = peer if peer is not None else (b"", 0)
-        server_host, server_port = _split_host(head.host) if head.host else (self._address, self._port)
-        parts = [
+            fields = without_trust_fields(fields)
+        host = head.host
+        pieces = [
             head.method,
             head.target,
             head.version,
-            self._scheme,
-            client,
-            b"%d" % port,
-            server_host,
-            server_port or self._default_port,
+            origin.head,
+            _encode_server(host or self._address, self._scheme),
         ]
-        fields += (
-            (b"x-forwarded-for", client),
-            (b"x-forwarded-proto", self._scheme),
-            (b"x-forwarded-host", head.host),
-            (b"x-forwarded-port", self._port),
-            (b"x-request-id", exchange.request_id),
-        )
-        return encode_fields(parts, fields)
+        pieces += chain.from_iterable(fields)
+        pieces += origin.fields
+        pieces += (b"x-forwarded-host", host, b"x-request-id", request_id)
+        parts = _PARTS + 2 + 2 * len(fields) + len(origin.fields)
+        return Allowed(join_head(pieces, parts), request_id, origin.address)
+
+    def _forward(self, head: RequestHead, peer: Peer, request_id: bytes) -> Allowed:
+        """Take the word of a trusted proxy, as far as it can be trusted."""
+        forwarded = forward(peer, head.host, head.fields)
+        request_id = forwarded.request_id or request_id
+        address, client = _encode_client(forwarded.client, forwarded.scheme)
+        server = _encode_server(forwarded.host or self._address, forwarded.scheme)
+        fields = [*forwarded.fields, *forwarded.edge_fields, (b"x-request-id", request_id)]
+        pieces = [head.method, head.target, head.version, client, server, *chain.from_iterable(fields)]
+        return Allowed(join_head(pieces, _PARTS - 2 + 2 * len(fields)), request_id, address)
+
+    def _answer_plain(self, head: RequestHead, redirect: Redirect) -> None:
+        location = redirect_target(head.host, head.target, https_port=redirect.https_port, known=redirect.is_known)
+        if location is None:
+            raise Answered(400, f"host {head.host[:60]!r} is in no certificate; only those are sent to HTTPS")
+        raise Answered(308, "", ((b"location", location),))
+
+
+def _encode_client(client: tuple[str, int] | None, scheme: bytes) -> tuple[bytes, bytes]:
+    """Return the client's address, and the three parts of a head that are the scheme's and the client's."""
+    if client is None:
+        return b"unix", scheme + b"\n\n0"
+    address = client[0].encode()
+    return address, b"%b\n%b\n%d" % (scheme, address, client[1])
 
 
 @lru_cache(maxsize=1024)
-def _split_host(host: bytes) -> tuple[bytes, bytes]:
-    """Return host and port of an authority that has been checked; the port is empty when it names none."""
+def _encode_server(host: bytes, scheme: bytes) -> bytes:
+    """Return the two parts of a head that are the public server's: its name and port."""
     name, colon, port = host.rpartition(b":")
     if not colon or host.endswith(b"]"):
-        return host, b""
-    return name, port
+        name, port = host, b"443" if scheme == b"https" else b"80"
+    return name + b"\n" + port

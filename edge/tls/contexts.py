@@ -102,6 +102,10 @@ class TlsServer:
         self.sites = sites
         base.sni_callback = self._switch
 
+    def is_known(self, host: str) -> bool:
+        """True if one of the certificates of the moment is valid for `host`."""
+        return self.sites.is_known(host)
+
     def _switch(self, connection: ssl.SSLObject | ssl.SSLSocket, server_name: str | None, _base: Any) -> None:
         connection.context = self.sites.context_for(server_name)
 

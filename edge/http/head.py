@@ -1,0 +1,352 @@
+"""The head of an HTTP/1.1 request: request line and fields, checked strictly (RFC 9112 sections 2 to 6).
+
+Theory of operation
+-------------------
+A head comes here whole. `httptools` tokenizes its field lines, and what the tokenizer leaves open is closed here; each
+rule is a row of the corpus in tests/corpus/http1.
+
+Field lines repeat: a client sends the same User-Agent, Accept and Cookie with each request, which is what HPACK lives
+on. So a line that has been tokenized is remembered, byte for byte, with its name in lower case and its value, and a
+head of known lines costs a dictionary look-up a line. What is remembered passed the tokenizer in the same state (a
+field line in a head), so the result is the same. Three rules keep that honest:
+
+- framing (Content-Length, Transfer-Encoding) is never remembered: the tokenizer sees those lines together, each time;
+- a line that is new is tokenized together with all other new lines of its head;
+- memory is bounded by MAX_LINES lines of MAX_LINE bytes, and `forget()`, which the sweep calls, bounds how long a
+  credential that was sent once stays in it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import cast
+
+import httptools
+
+from edge.http import fields as names
+from edge.http.events import UNKNOWN_LENGTH, ProtocolError, RequestHead
+from edge.http.fields import field_name, is_token, is_valid_host, parse_list
+from edge.http.websocket import check_handshake
+
+MAX_LINES = 2048
+MAX_LINE = 1024
+
+# RFC 9112 section 3.2.1: origin-form, of visible ASCII without what no URI holds: `#` would begin a fragment, and `\`
+# is a slash to some who read the path and none to others.
+_ORIGIN_FORM = re.compile(rb'/[!"$-\[\]-~]*')
+# RFC 9112 section 3.2.2: absolute-form. Other schemes ask for a forward proxy, which this is not.
+_ABSOLUTE_FORM = re.compile(rb'https?://([^/?#@\\]*)((?:[/?][!"$-\[\]-~]*)?)', re.IGNORECASE)
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+_VERSIONS = {b"HTTP/1.1": b"1.1", b"HTTP/1.0": b"1.0"}
+# Of the tokens in `Connection`, those that name no field to delete.
+_OPTIONS = frozenset((b"close", b"keep-alive", b"upgrade", b"te"))
+_FRAMING = names.LENGTH | names.CODING
+# What does not go on: hop-by-hop fields, and names that CGI and WSGI would mistake for others.
+_DROPPED = names.HOP | names.UNDERSCORE
+_OWS = b" \t"
+
+FieldLines = list[tuple[bytes, bytes]]
+
+# Methods that the tokenizer knows, but for those of other protocols that speak through the same grammar (RTSP, ICE),
+# and CONNECT and TRACE, which are refused for what they do.
+METHODS = frozenset(
+    b"""
+    GET HEAD POST PUT PATCH DELETE OPTIONS QUERY ACL BIND CHECKOUT COPY LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR
+    MKCOL MOVE NOTIFY PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SUBSCRIBE UNBIND UNLINK UNLOCK UNSUBSCRIBE
+    """.split()
+)
+_REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
+ALLOW = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+
+_cached_is_valid_host = lru_cache(maxsize=1024)(is_valid_host)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadLimits:
+    """What a head may have. Sizes in bytes."""
+
+    max_request_line: int
+    max_header_size: int
+    max_headers: int
+
+
+class _Special:
+    """The fields of one head that mean something to the edge."""
+
+    __slots__ = ("codings", "connection", "expect", "flags", "lengths", "te", "upgrade")
+
+    def __init__(self) -> None:
+        self.flags = 0
+        self.lengths: list[bytes] = []
+        self.codings: list[bytes] = []
+        self.connection: list[bytes] = []
+        self.expect: list[bytes] = []
+        self.upgrade: list[bytes] = []
+        self.te: list[bytes] = []
+
+    def take(self, flags: int, value: bytes) -> None:
+        """Note a field."""
+        self.flags |= flags
+        if flags & names.CONNECTION:
+            self.connection += parse_list(value.lower())
+        elif flags & names.LENGTH:
+            self.lengths.append(value)
+        elif flags & names.CODING:
+            self.codings.append(value.lower())
+        elif flags & names.EXPECT:
+            self.expect.append(value.lower())
+        elif flags & names.UPGRADE:
+            self.upgrade.append(value.lower())
+        elif flags & names.TE:
+            self.te += parse_list(value.lower())
+
+
+class HeadParser:
+    """Parses the heads of all connections of a process; between two calls it holds nothing but remembered lines."""
+
+    __slots__ = ("_limits", "_plain", "_special", "_tokenizer", "_tokens")
+
+    def __init__(self, limits: HeadLimits) -> None:
+        self._limits = limits
+        self._plain: dict[bytes, tuple[bytes, bytes]] = {}
+        self._special: dict[bytes, tuple[tuple[bytes, bytes], int]] = {}
+        self._tokens: list[tuple[bytes, bytes]] = []
+        self._tokenizer = httptools.HttpRequestParser(self)
+
+    def forget(self) -> None:
+        """Drop the remembered lines."""
+        self._plain.clear()
+        self._special.clear()
+
+    def check_partial(self, data: bytes) -> None:
+        """Refuse what can become no head within the limits, without waiting for its end.
+
+        Raises ProtocolError: 414, 431, or 400 for a line that ends with a bare LF.
+        """
+        limits = self._limits
+        line = data.find(b"\n")
+        if line < 0:
+            if len(data) > limits.max_request_line:
+                raise ProtocolError(414, f"request line of more than {limits.max_request_line} bytes")
+            return
+        if data.count(b"\n") != data.count(b"\r\n"):
+            raise ProtocolError(400, "a line ends with a bare LF (RFC 9112 section 2.2)")
+        if len(data) - line > limits.max_header_size:
+            raise ProtocolError(431, f"header section of more than {limits.max_header_size} bytes")
+
+    def parse(self, raw: bytes, stream: int) -> RequestHead:
+        """Return the request that `raw`, up to and with its empty line, begins.
+
+        Raises ProtocolError with the status that the client gets: 400, 405, 414, 417, 426, 431, 501 or 505.
+        """
+        lines = raw.split(b"\r\n")
+        request_line = lines[0]
+        self._check_sizes(raw, request_line, len(lines) - 3)
+        method, target, version = _parse_request_line(request_line)
+        lines = lines[1:-2]
+        fields = list(map(self._plain.get, lines))
+        host, special = self._take_special(lines, fields)
+        if not host or not _cached_is_valid_host(host) or not _ORIGIN_FORM.fullmatch(target):
+            target, host = _check_target(method, target, version, host)
+        head = RequestHead(stream, method, target, version, host or b"")
+        head.keep_alive = version == b"1.1"
+        head.fields = cast(FieldLines, fields)
+        if special is not None:
+            _apply(head, special)
+        return head
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called back by the tokenizer."""
+        self._tokens.append((name, value.rstrip(_OWS)))
+
+    def _check_sizes(self, raw: bytes, request_line: bytes, count: int) -> None:
+        limits = self._limits
+        size = len(request_line)
+        if size > limits.max_request_line:
+            raise ProtocolError(414, f"request line of {size} bytes, at most {limits.max_request_line} allowed")
+        size = len(raw) - size
+        if size > limits.max_header_size:
+            raise ProtocolError(431, f"header section of {size} bytes, at most {limits.max_header_size} allowed")
+        if count > limits.max_headers:
+            raise ProtocolError(431, f"{count} header fields, at most {limits.max_headers} allowed")
+
+    def _take_special(
+        self, lines: list[bytes], fields: list[tuple[bytes, bytes] | None]
+    ) -> tuple[bytes | None, _Special | None]:
+        """Fill in the fields that are not remembered as plain ones; what must not go on stays None.
+
+        Return the value of Host, None without one, and the other fields that mean something, None without any.
+
+        Raises ProtocolError if there is more than one Host.
+        """
+        host: bytes | None = None
+        special: _Special | None = None
+        learnt: dict[bytes, tuple[tuple[bytes, bytes], int]] = {}
+        index = -1
+        for _ in range(fields.count(None)):
+            index = fields.index(None, index + 1)
+            line = lines[index]
+            entry = self._special.get(line) or learnt.get(line)
+            if entry is None:
+                learnt = self._learn([line for line, field in zip(lines, fields, strict=True) if field is None])
+                entry = learnt[line]
+            field, flags = entry
+            if flags & names.HOST:
+                if host is not None:
+                    raise ProtocolError(400, "more than one Host field (RFC 9112 section 3.2)")
+                host = field[1]
+            elif flags & names.ACTION:
+                special = special or _Special()
+                special.take(flags, field[1])
+                if flags & _DROPPED:
+                    continue
+            fields[index] = field
+        return host, special
+
+    def _learn(self, lines: list[bytes]) -> dict[bytes, tuple[tuple[bytes, bytes], int]]:
+        """Tokenize field lines, all those of a head that are not remembered as plain, and remember what may be."""
+        self._tokenize(lines)
+        if len(self._plain) + len(self._special) + len(lines) > MAX_LINES:
+            self.forget()
+        learnt: dict[bytes, tuple[tuple[bytes, bytes], int]] = {}
+        for line, (raw_name, value) in zip(lines, self._tokens, strict=True):
+            name, flags = field_name(raw_name)
+            field = (name, value)
+            learnt[line] = (field, flags)
+            if len(line) <= MAX_LINE and not flags & _FRAMING:
+                if flags & names.ACTION:
+                    self._special[line] = (field, flags)
+                else:
+                    self._plain[line] = field
+        return learnt
+
+    def _tokenize(self, lines: list[bytes]) -> None:
+        self._tokens = []
+        try:
+            # PUT, as it may have content: the tokenizer refuses some framings by method.
+            self._tokenizer.feed_data(b"PUT / HTTP/1.1\r\n%b\r\n\r\n" % b"\r\n".join(lines))
+        except httptools.HttpParserUpgrade:
+            pass  # a field named Upgrade: the connection goes on as HTTP, or as what the edge makes of it
+        except httptools.HttpParserError as error:
+            coding = _find_coding(self._tokens)
+            if coding is not None:
+                raise coding from None
+            raise ProtocolError(400, f"{str(error).lower()} (RFC 9112 section 5)") from None
+        finally:
+            # It may wait for content now, or for nothing more: its part is over with the fields.
+            self._tokenizer = httptools.HttpRequestParser(self)
+
+
+def _parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
+    parts = line.split(b" ")
+    if len(parts) != 3:
+        raise ProtocolError(400, f"request line {line[:60]!r} is not method, target and version")
+    method, target, version_text = parts
+    version = _VERSIONS.get(version_text)
+    if version is None:
+        if _VERSION.fullmatch(version_text):
+            raise ProtocolError(505, f"version {version_text!r}, HTTP/1.1 and HTTP/1.0 are spoken here")
+        raise ProtocolError(400, f"version {version_text[:20]!r} is not HTTP's (RFC 9112 section 2.3)")
+    if method not in METHODS:
+        raise _refuse_method(method)
+    return method, target, version
+
+
+def _refuse_method(method: bytes) -> ProtocolError:
+    if not is_token(method):
+        return ProtocolError(400, f"method {method[:20]!r} is not a token (RFC 9110 section 9.1)")
+    if method in _REFUSED_METHODS:
+        return ProtocolError(405, f"method {method.decode()} is not served", ((b"allow", ALLOW),))
+    return ProtocolError(501, f"method {method[:20]!r} is not known")
+
+
+def _check_target(method: bytes, target: bytes, version: bytes, host: bytes | None) -> tuple[bytes, bytes]:
+    """Return the target in origin-form and the authority, which a target in absolute-form brings along."""
+    if host is None and version == b"1.1":
+        raise ProtocolError(400, "no Host field (RFC 9112 section 3.2)")
+    if host is not None and not _cached_is_valid_host(host):
+        raise ProtocolError(400, f"Host {host[:60]!r} is not a host with an optional port (RFC 9110 section 7.2)")
+    if _ORIGIN_FORM.fullmatch(target) or (target == b"*" and method == b"OPTIONS"):
+        return target, host or b""
+    match = _ABSOLUTE_FORM.fullmatch(target)
+    if match is None or not _cached_is_valid_host(match[1]):
+        raise ProtocolError(
+            400, f"request target {target[:60]!r} is neither a path nor an http URI (RFC 9112 section 3.2)"
+        )
+    authority, path = match[1], match[2]
+    if host is not None and authority.lower() != host.lower():
+        raise ProtocolError(400, f"request target names {authority[:60]!r}, Host names {host[:60]!r}")
+    return (path if path[:1] == b"/" else b"/" + path), authority
+
+
+def _apply(head: RequestHead, special: _Special) -> None:
+    """Act on the fields that concern framing and the connection."""
+    head.flags = special.flags
+    if special.flags & _DROPPED:
+        head.fields = [field for field in head.fields if field is not None]
+    if special.lengths or special.codings:
+        _apply_framing(head, special)
+    if special.expect:
+        if special.expect != [b"100-continue"]:
+            raise ProtocolError(417, f"expectation {special.expect[0][:40]!r} is not known (RFC 9110 section 10.1.1)")
+        head.expect = head.version == b"1.1" and head.length != 0
+    if special.te:
+        head.trailers = b"trailers" in special.te
+    if special.connection:
+        _apply_connection(head, special)
+
+
+def _apply_framing(head: RequestHead, special: _Special) -> None:
+    if special.codings:
+        if special.lengths:
+            raise ProtocolError(400, "both Content-Length and Transfer-Encoding (RFC 9112 section 6.1)")
+        refusal = _check_codings(special.codings)
+        if refusal is not None:
+            raise refusal
+        if head.version != b"1.1":
+            raise ProtocolError(400, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
+        head.length = UNKNOWN_LENGTH
+        return
+    if len(special.lengths) > 1:
+        raise ProtocolError(400, "more than one Content-Length (RFC 9112 section 6.3)")
+    value = special.lengths[0]
+    # 19 digits are what 64 bits hold. isdigit() on bytes takes ASCII digits only.
+    if not value.isdigit() or len(value) > 19:
+        raise ProtocolError(400, f"Content-Length {value[:40]!r} is not a number (RFC 9112 section 6.3)")
+    head.length = int(value)
+
+
+def _check_codings(codings: list[bytes]) -> ProtocolError | None:
+    """Refuse every transfer coding but one `chunked` (RFC 9112 section 6.1)."""
+    if codings == [b"chunked"]:
+        return None
+    elements = parse_list(b",".join(codings))
+    found = b", ".join(elements)[:40]
+    if elements.count(b"chunked") > 1:
+        return ProtocolError(400, f"Transfer-Encoding {found!r}: chunked more than once (RFC 9112 section 6.1)")
+    return ProtocolError(501, f"Transfer-Encoding {found!r}, only chunked is understood (RFC 9112 section 6.1)")
+
+
+def _find_coding(tokens: list[tuple[bytes, bytes]]) -> ProtocolError | None:
+    """The tokenizer stops at a coding that it does not know, with a status of its own mind: say ours."""
+    codings = [value.lower() for name, value in tokens if name.lower() == b"transfer-encoding"]
+    return _check_codings(codings) if codings else None
+
+
+def _apply_connection(head: RequestHead, special: _Special) -> None:
+    options = set(special.connection)
+    if b"close" in options:
+        head.keep_alive = False
+    elif b"keep-alive" in options:
+        head.keep_alive = True
+    named = options - _OPTIONS
+    if named:
+        # RFC 9110 section 7.6.1: an intermediary removes what Connection names - but never what protects the
+        # application: naming X-Forwarded-For there would make the edge delete its own word (CVE-2024-45410).
+        head.fields = [
+            field for field in head.fields if field[0] not in named or names.classify(field[0]) & names.PROTECTED
+        ]
+    if b"upgrade" in options and special.upgrade == [b"websocket"] and head.method == b"GET" and head.version == b"1.1":
+        head.upgrade = check_handshake(head.fields)
