@@ -40,14 +40,15 @@ class Clock:
 
     __slots__ = ("_counter", "_prefix", "_second", "date", "own_fields", "stamp")
 
-    def __init__(self, server: bytes) -> None:
+    def __init__(self) -> None:
         # An id is unique, not secret: random per process, counted within it.
         self._prefix = secrets.token_hex(6).encode()
         self._counter = 0
         self._second = 0
         self.date = b""
         self.stamp = b""
-        self.own_fields = server
+        # What the edge sets on each answer, up to the value of X-Request-ID.
+        self.own_fields = b""
         self.tick(time.time())
 
     def tick(self, now: float) -> None:
@@ -56,6 +57,7 @@ class Clock:
         if second != self._second:
             self._second = second
             self.date = formatdate(second, usegmt=True).encode()
+            self.own_fields = b"date: %b\r\nserver: edge\r\nx-request-id: " % self.date
         milliseconds = int(now * 1000) % 1000
         self.stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode() + b".%03dZ" % milliseconds
 

@@ -57,7 +57,7 @@ class EdgeProcess:
         self.settings = settings
         limits = settings.limits
         self.head_parser = HeadParser(HeadLimits(limits.max_request_line, limits.max_header_size, limits.max_headers))
-        self.clock = Clock(b"server: edge\r\n")
+        self.clock = Clock()
         self.access_log = (
             AccessLog(1, json_lines=wants_json(settings.logs.format), clock=self.clock)
             if settings.logs.access_log

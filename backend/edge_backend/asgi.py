@@ -59,23 +59,32 @@ def build_scope(parts: list[bytes], root_path: str, state: dict[str, Any]) -> Sc
         # A front end that strips the prefix, and one that does not, must look alike to the application.
         path = root_path + path
         target = root_path.encode() + target
-    client_host, server_port = parts[4], parts[7]
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
-        "http_version": parts[2].decode("latin-1"),
-        "method": parts[0].decode("latin-1"),
-        "scheme": parts[3].decode("latin-1"),
+        "http_version": parts[2].decode(),
+        "method": parts[0].decode(),
+        "scheme": parts[3].decode(),
         "path": path,
         "raw_path": target,
         "query_string": query,
         "root_path": root_path,
-        "headers": list(zip(parts[REQUEST_PARTS::2], parts[REQUEST_PARTS + 1 :: 2], strict=True)),
-        "client": (client_host.decode("latin-1"), int(parts[5])) if client_host else None,
-        "server": (parts[6].decode("latin-1"), int(server_port) if server_port else None),
+        "headers": list(zip(parts[REQUEST_PARTS::2], parts[REQUEST_PARTS + 1 :: 2])),  # noqa: B905 # as many by the wire's count
+        "client": _address(parts[4], parts[5]),
+        "server": _server(parts[6], parts[7]),
         "state": state.copy(),
         "extensions": {"http.response.trailers": {}},
     }
+
+
+@lru_cache(maxsize=256)
+def _address(host: bytes, port: bytes) -> tuple[str, int] | None:
+    return (host.decode(), int(port)) if host else None
+
+
+@lru_cache(maxsize=256)
+def _server(host: bytes, port: bytes) -> tuple[str, int | None]:
+    return host.decode(), int(port) if port else None
 
 
 @lru_cache(maxsize=1024)

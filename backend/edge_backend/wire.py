@@ -8,8 +8,9 @@ frames that name it, and it ends when both have sent END, or when either sends R
 
 A frame is a fixed header (`HEADER`) and a payload. The payload is a *head* of `head_size` bytes and a *body*:
 the rest. A head is a list of byte strings joined by LF. No part can hold an LF, because no method, target, field
-name or field value can (RFC 9110 section 5.5); both ends check that, so a frame cannot be desynchronised and
-nobody parses HTTP twice. `bytes.join` and `bytes.split` are the whole codec.
+name or field value can (RFC 9110 section 5.5), and nobody parses HTTP twice: `bytes.join` and `bytes.split` are the
+whole codec. Both ends check it all the same: a request's head ends with the number of its parts, and a worker refuses
+to send a value that holds one.
 
 Credit: each direction of a stream starts with `INITIAL_WINDOW` bytes of body that may be sent, and WINDOW
 gives more. A reader gives credit back when it has handed the bytes on, so a slow client or a slow application
@@ -22,8 +23,7 @@ This module does no I/O and keeps no clock.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
-from itertools import chain
+from collections.abc import Callable
 
 VERSION = 1
 
@@ -133,42 +133,25 @@ def encode_frame(kind: int, flags: int, stream: int, head: bytes = b"", body: by
     return HEADER.pack(head_size + len(body), head_size, stream, kind, flags) + head + body
 
 
-def encode_head(parts: list[bytes]) -> bytes:
-    """Join the parts of a head.
+def join_request(pieces: list[bytes], parts: int) -> bytes:
+    """Return the head of a REQUEST out of `pieces`, which hold `parts` parts between them.
 
-    Raises WireError if a part holds an LF: the other end would see one part more.
+    Pieces may have been joined before, as most of them are the same from request to request. The last part is the
+    number of parts before it.
     """
-    return join_head(parts, len(parts))
+    return b"%b\n%d" % (b"\n".join(pieces), parts)
 
 
-def join_head(pieces: list[bytes], parts: int) -> bytes:
-    """Join pieces that hold `parts` parts between them: some may have been joined before.
+def split_request(head: bytes) -> list[bytes]:
+    """Return the parts of the head of a REQUEST, without their number.
 
-    Raises WireError if a part holds an LF.
+    Raises WireError if they are not as many as announced: one of them held an LF.
     """
-    head = b"\n".join(pieces)
-    if head.count(b"\n") != parts - 1:
-        raise WireError("a part of a head holds a line feed")
-    return head
-
-
-def encode_fields(parts: list[bytes], fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return a head of `parts` followed by each field's name and value.
-
-    Raises WireError if one of them holds an LF.
-    """
-    parts.extend(chain.from_iterable(fields))
-    return encode_head(parts)
-
-
-def decode_fields(parts: list[bytes], start: int) -> list[tuple[bytes, bytes]]:
-    """Return the fields that follow the first `start` parts of a head.
-
-    Raises WireError if the last name has no value.
-    """
-    if (len(parts) - start) % 2:
-        raise WireError("a field name without a value")
-    return list(zip(parts[start::2], parts[start + 1 :: 2], strict=True))
+    parts = head.split(b"\n")
+    announced = parts.pop()
+    if announced != b"%d" % len(parts):
+        raise WireError(f"a head of {len(parts)} parts that announces {announced[:20]!r}")
+    return parts
 
 
 def encode_window(stream: int, credit: int) -> bytes:

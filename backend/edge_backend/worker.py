@@ -102,7 +102,7 @@ class WireConnection(asyncio.Protocol):
 
     def _begin(self, flags: int, stream: int, head: bytes, body: bytes) -> None:
         worker = self._worker
-        parts = head.split(b"\n")
+        parts = wire.split_request(head)
         exchange: HttpExchange | WebSocketExchange
         if flags & wire.UPGRADE:
             scope = build_websocket_scope(parts, worker.settings.root_path, worker.state)

@@ -25,12 +25,8 @@ class Dispatcher:
         self._queue_limit = queue
         self._queue_timeout = queue_timeout
         self._links: list[WorkerLink] = []
-        self._queue: deque[tuple[Exchange, bytes]] = deque()
-
-    @property
-    def queued(self) -> int:
-        """Requests that wait for a worker."""
-        return len(self._queue)
+        # What waits for a worker, with its encoded head.
+        self.queue: deque[tuple[Exchange, bytes]] = deque()
 
     def add(self, link: WorkerLink) -> None:
         """A worker is ready."""
@@ -47,40 +43,40 @@ class Dispatcher:
 
         Raises Overloaded if the queue is full.
         """
-        if not self._queue:
+        if not self.queue:
             link = self._choose()
             if link is not None:
                 link.start(exchange, request)
                 return
-        if len(self._queue) >= self._queue_limit:
-            raise Overloaded(f"queue full: {len(self._queue)} requests wait, at most {self._queue_limit} allowed")
-        self._queue.append((exchange, request))
+        if len(self.queue) >= self._queue_limit:
+            raise Overloaded(f"queue full: {len(self.queue)} requests wait, at most {self._queue_limit} allowed")
+        self.queue.append((exchange, request))
 
     def submit_again(self, exchange: Exchange) -> None:
         """Put an exchange whose worker died before the others: it has waited longest."""
-        self._queue.appendleft((exchange, exchange.kept_request))
+        self.queue.appendleft((exchange, exchange.kept_request))
         self.release()
 
     def release(self) -> None:
         """A worker may have room: give it what waits."""
-        while self._queue:
+        while self.queue:
             link = self._choose()
             if link is None:
                 return
-            exchange, request = self._queue.popleft()
+            exchange, request = self.queue.popleft()
             link.start(exchange, request)
 
     def withdraw(self, exchange: Exchange) -> None:
         """The client of an exchange that may be waiting has left."""
-        for entry in self._queue:
+        for entry in self.queue:
             if entry[0] is exchange:
-                self._queue.remove(entry)
+                self.queue.remove(entry)
                 return
 
     def expired(self, now: float) -> Iterable[Exchange]:
         """Take out and return what has waited longer than the queue's timeout."""
-        while self._queue and self._queue[0][0].started_at + self._queue_timeout < now:
-            yield self._queue.popleft()[0]
+        while self.queue and self.queue[0][0].started_at + self._queue_timeout < now:
+            yield self.queue.popleft()[0]
 
     def _choose(self) -> WorkerLink | None:
         links = self._links

@@ -26,6 +26,9 @@ _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 # A request is given to another worker once: what kills two workers is the request.
 _MAX_ATTEMPTS = 2
 
+# What a worker may answer; 101 is checked where the handshake is known.
+_STATUS = {b"%d" % status: status for status in (101, *range(200, 600))}
+
 _RESET_REASONS = {
     b"app-error": "the application raised an exception",
     b"no-response": "the application returned without an answer",
@@ -38,8 +41,8 @@ _RESET_REASONS = {
 class Client(Protocol):
     """The client connection, as an exchange uses it."""
 
-    def encode_and_send(
-        self, exchange: Exchange, status: int, length: bytes, fields: list[bytes], flags: int, body: bytes
+    def send_response(
+        self, exchange: Exchange, length: bytes, fields: list[bytes], flags: int, body: bytes
     ) -> None: ...
     def send_data(self, body: bytes) -> None: ...
     def send_end(self, trailers: list[bytes]) -> None: ...
@@ -127,7 +130,8 @@ class Exchange:
         self._credit = 0 if head.expect else wire.INITIAL_WINDOW - len(body)
         if head.complete and head.method in _IDEMPOTENT:
             self._kept = request
-        frames = wire.encode_frame(wire.REQUEST, flags, stream, request, body)
+        size = len(request)
+        frames = wire.HEADER.pack(size + len(body), size, stream, wire.REQUEST, flags) + request + body
         if self._pending or self._pending_complete:
             frames += self._drain_pending()
         return frames
@@ -193,30 +197,34 @@ class Exchange:
     def receive_response(self, flags: int, head: bytes, body: bytes) -> None:
         """The worker answers."""
         parts = head.split(b"\n")
-        # A worker checks this too; but a worker runs the application, and the application may be anybody's.
-        if b"\r" in head or b"\0" in head or len(parts) < 2 or len(parts) % 2:
-            self._fail(502, "the worker's answer has a malformed field")
+        status = _STATUS.get(parts[0])
+        # A worker checks all this too; but a worker runs the application, and the application may be anybody's.
+        if (
+            status is None
+            or len(parts) % 2
+            or b"\r" in head
+            or b"\0" in head
+            or not (parts[1].isdigit() or not parts[1])
+        ):
+            self._fail(502, "the worker's answer has no valid status, length or field")
             return
         fields = parts[2:]
-        if not RESPONSE_HOP.isdisjoint(fields[::2]) or b"x-" in head:
+        if b"\nx-" in head or not RESPONSE_HOP.isdisjoint(fields[::2]):
             fields = _without_hop(fields)
         self.answered = True
         self._kept = b""
-        if parts[0] == b"101" and self.head.upgrade:
-            self.status = 101
-            self._client.send_upgrade(self, fields)
-            return
-        if not parts[0].isdigit() or not 200 <= int(parts[0]) <= 599 or not (parts[1].isdigit() or not parts[1]):
-            self._fail(502, "the worker's answer has no valid status or length")
-            return
-        self.status = int(parts[0])
+        self.status = status
         try:
-            self._client.encode_and_send(self, self.status, parts[1], fields, flags, body)
+            if status == 101:
+                self._client.send_upgrade(self, fields)
+                return
+            self._client.send_response(self, parts[1], fields, flags, body)
         except ProtocolError as error:
             self._break_off(error.reason)
             return
         if flags & wire.END:
-            self._end()
+            self.link = None
+            self._client.finished(self)
         else:
             self.grant(len(body))
 
@@ -302,6 +310,7 @@ class Exchange:
 
 
 def _without_hop(fields: list[bytes]) -> list[bytes]:
+    """Return the fields that may leave: neither hop-by-hop nor directives to a front end."""
     kept: list[bytes] = []
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         if not is_response_hop(name):

@@ -90,7 +90,8 @@ class WorkerLink(asyncio.Protocol):
                 del streams[stream]
                 exchange.link = None
                 self._receive(exchange, kind, flags, head, body)
-                self._dispatcher.release()
+                if self._dispatcher.queue:
+                    self._dispatcher.release()
             else:
                 self._receive(exchange, kind, flags, head, body)
 

@@ -9,18 +9,19 @@ UNKNOWN_LENGTH = -1
 class RequestHead:
     """A request that has been checked: method, target and fields, and what framing they announce.
 
-    One is made for each request, so it is slotted and not frozen.
+    One is made for each request, so it is slotted and not frozen. Its fields are kept as the wire carries them, one
+    byte string of name, LF and value each: no name and no value can hold an LF (RFC 9110 section 5.5).
     """
 
     __slots__ = (
         "body",
         "complete",
         "expect",
-        "fields",
         "flags",
         "host",
         "keep_alive",
         "length",
+        "lines",
         "method",
         "stream",
         "target",
@@ -35,7 +36,7 @@ class RequestHead:
         self.target = target  # origin-form, or `*` (RFC 9112 section 3.2)
         self.version = version  # as the application sees it: `1.0`, `1.1`, `2`
         self.host = host  # the authority, empty when an HTTP/1.0 client named none
-        self.fields: list[tuple[bytes, bytes]] = []  # end-to-end fields, names in lower case, order kept
+        self.lines: list[bytes] = []  # end-to-end fields: lower-case name, LF, value; order kept
         self.flags = 0  # of `edge.http.fields`, of all fields together
         self.length = 0  # bytes of content, or UNKNOWN_LENGTH
         self.body = b""  # content that came together with the head
@@ -44,6 +45,12 @@ class RequestHead:
         self.expect = False  # the client waits for 100 Continue
         self.trailers = False  # the client takes trailer fields
         self.upgrade = b""  # Sec-WebSocket-Key of a WebSocket handshake that has been checked
+
+    @property
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """The end-to-end fields as pairs of name and value, for who looks at them."""
+        pairs = [line.partition(b"\n") for line in self.lines]
+        return [(name, value) for name, _, value in pairs]
 
 
 class Data:

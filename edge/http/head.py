@@ -47,8 +47,6 @@ _FRAMING = names.LENGTH | names.CODING
 _DROPPED = names.HOP | names.UNDERSCORE
 _OWS = b" \t"
 
-FieldLines = list[tuple[bytes, bytes]]
-
 # Methods that the tokenizer knows, but for those of other protocols that speak through the same grammar (RTSP, ICE),
 # and CONNECT and TRACE, which are refused for what they do.
 METHODS = frozenset(
@@ -106,12 +104,14 @@ class _Special:
 class HeadParser:
     """Parses the heads of all connections of a process; between two calls it holds nothing but remembered lines."""
 
-    __slots__ = ("_limits", "_plain", "_special", "_tokenizer", "_tokens")
+    __slots__ = ("_limits", "_plain", "_special", "_tokenizer", "_tokens", "_unchecked_size")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
-        self._plain: dict[bytes, tuple[bytes, bytes]] = {}
-        self._special: dict[bytes, tuple[tuple[bytes, bytes], int]] = {}
+        # A head of this size breaks no limit of size, wherever its request line ends.
+        self._unchecked_size = min(limits.max_request_line, limits.max_header_size)
+        self._plain: dict[bytes, bytes] = {}
+        self._special: dict[bytes, tuple[bytes, int]] = {}
         self._tokens: list[tuple[bytes, bytes]] = []
         self._tokenizer = httptools.HttpRequestParser(self)
 
@@ -143,16 +143,17 @@ class HeadParser:
         """
         lines = raw.split(b"\r\n")
         request_line = lines[0]
-        self._check_sizes(raw, request_line, len(lines) - 3)
+        if len(raw) > self._unchecked_size or len(lines) - 3 > self._limits.max_headers:
+            self._check_sizes(raw, request_line, len(lines) - 3)
         method, target, version = _parse_request_line(request_line)
         lines = lines[1:-2]
-        fields = list(map(self._plain.get, lines))
-        host, special = self._take_special(lines, fields)
+        known = list(map(self._plain.get, lines))
+        host, special = self._take_special(lines, known)
         if not host or not _cached_is_valid_host(host) or not _ORIGIN_FORM.fullmatch(target):
             target, host = _check_target(method, target, version, host)
         head = RequestHead(stream, method, target, version, host or b"")
         head.keep_alive = version == b"1.1"
-        head.fields = cast(FieldLines, fields)
+        head.lines = cast(list[bytes], known)
         if special is not None:
             _apply(head, special)
         return head
@@ -172,9 +173,7 @@ class HeadParser:
         if count > limits.max_headers:
             raise ProtocolError(431, f"{count} header fields, at most {limits.max_headers} allowed")
 
-    def _take_special(
-        self, lines: list[bytes], fields: list[tuple[bytes, bytes] | None]
-    ) -> tuple[bytes | None, _Special | None]:
+    def _take_special(self, lines: list[bytes], known: list[bytes | None]) -> tuple[bytes | None, _Special | None]:
         """Fill in the fields that are not remembered as plain ones; what must not go on stays None.
 
         Return the value of Host, None without one, and the other fields that mean something, None without any.
@@ -183,37 +182,37 @@ class HeadParser:
         """
         host: bytes | None = None
         special: _Special | None = None
-        learnt: dict[bytes, tuple[tuple[bytes, bytes], int]] = {}
+        learnt: dict[bytes, tuple[bytes, int]] = {}
         index = -1
-        for _ in range(fields.count(None)):
-            index = fields.index(None, index + 1)
+        for _ in range(known.count(None)):
+            index = known.index(None, index + 1)
             line = lines[index]
             entry = self._special.get(line) or learnt.get(line)
             if entry is None:
-                learnt = self._learn([line for line, field in zip(lines, fields, strict=True) if field is None])
+                learnt = self._learn([line for line, field in zip(lines, known, strict=True) if field is None])
                 entry = learnt[line]
             field, flags = entry
             if flags & names.HOST:
                 if host is not None:
                     raise ProtocolError(400, "more than one Host field (RFC 9112 section 3.2)")
-                host = field[1]
+                host = field[5:]
             elif flags & names.ACTION:
                 special = special or _Special()
-                special.take(flags, field[1])
+                special.take(flags, field.partition(b"\n")[2])
                 if flags & _DROPPED:
                     continue
-            fields[index] = field
+            known[index] = field
         return host, special
 
-    def _learn(self, lines: list[bytes]) -> dict[bytes, tuple[tuple[bytes, bytes], int]]:
+    def _learn(self, lines: list[bytes]) -> dict[bytes, tuple[bytes, int]]:
         """Tokenize field lines, all those of a head that are not remembered as plain, and remember what may be."""
         self._tokenize(lines)
         if len(self._plain) + len(self._special) + len(lines) > MAX_LINES:
             self.forget()
-        learnt: dict[bytes, tuple[tuple[bytes, bytes], int]] = {}
+        learnt: dict[bytes, tuple[bytes, int]] = {}
         for line, (raw_name, value) in zip(lines, self._tokens, strict=True):
             name, flags = field_name(raw_name)
-            field = (name, value)
+            field = b"%b\n%b" % (name, value)
             learnt[line] = (field, flags)
             if len(line) <= MAX_LINE and not flags & _FRAMING:
                 if flags & names.ACTION:
@@ -285,7 +284,7 @@ def _apply(head: RequestHead, special: _Special) -> None:
     """Act on the fields that concern framing and the connection."""
     head.flags = special.flags
     if special.flags & _DROPPED:
-        head.fields = [field for field in head.fields if field is not None]
+        head.lines = [line for line in head.lines if line is not None]
     if special.lengths or special.codings:
         _apply_framing(head, special)
     if special.expect:
@@ -345,8 +344,10 @@ def _apply_connection(head: RequestHead, special: _Special) -> None:
     if named:
         # RFC 9110 section 7.6.1: an intermediary removes what Connection names - but never what protects the
         # application: naming X-Forwarded-For there would make the edge delete its own word (CVE-2024-45410).
-        head.fields = [
-            field for field in head.fields if field[0] not in named or names.classify(field[0]) & names.PROTECTED
-        ]
+        head.lines = [line for line in head.lines if not _is_deleted(line.partition(b"\n")[0], named)]
     if b"upgrade" in options and special.upgrade == [b"websocket"] and head.method == b"GET" and head.version == b"1.1":
         head.upgrade = check_handshake(head.fields)
+
+
+def _is_deleted(name: bytes, named: set[bytes]) -> bool:
+    return name in named and not names.classify(name) & names.PROTECTED

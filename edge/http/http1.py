@@ -21,14 +21,13 @@ from enum import Enum
 from edge.http.chunked import ChunkedDecoder
 from edge.http.events import UNKNOWN_LENGTH, Data, Event, ProtocolError, Refusal, RequestHead
 from edge.http.head import HeadParser
-from edge.http.status import STATUS_LINES, has_content
+from edge.http.status import STATUS_LINES
 from edge.http.websocket import accept_key
 
 # `b"%b: %b\r\n"` once for each field: one formatting call writes a whole answer's fields.
 _FIELD_LINES = tuple(b"%b: %b\r\n" * count for count in range(65))
 
-# What is announced for the content of an answer whose length nobody knows.
-_CHUNKED_FIELD = b"transfer-encoding: chunked\r\n"
+_NOTHING: list[Event] = []
 
 
 class State(Enum):
@@ -40,6 +39,10 @@ class State(Enum):
     ANSWER = 4
     UPGRADED = 5
     CLOSED = 6
+
+
+_HEAD = State.HEAD
+_ANSWER = State.ANSWER
 
 
 class Http1Connection:
@@ -80,12 +83,12 @@ class Http1Connection:
     @property
     def has_input(self) -> bool:
         """True while bytes wait that cannot be read yet: the driver must not read more."""
-        return bool(self._buffer) and self.state is State.ANSWER
+        return bool(self._buffer) and self.state is _ANSWER
 
     @property
     def is_idle(self) -> bool:
         """True between two requests, with not a byte of the next."""
-        return self.state is State.HEAD and not self._buffer
+        return self.state is _HEAD and not self._buffer
 
     def receive(self, data: bytes) -> list[Event]:
         """Return what `data` completes. Malformed input becomes a Refusal, after which nothing more is read."""
@@ -93,7 +96,7 @@ class Http1Connection:
             data = self._buffer + data
             self._buffer = b""
         try:
-            if self.state is State.HEAD:
+            if self.state is _HEAD:
                 return self._receive_head(data)
             return self._receive_content(data)
         except ProtocolError as error:
@@ -114,14 +117,15 @@ class Http1Connection:
         return []
 
     def _receive_head(self, data: bytes) -> list[Event]:
-        if data.startswith(b"\r\n"):
+        received = data
+        if data[:2] == b"\r\n":
             data = data[2:]  # RFC 9112 section 2.2: at least one empty line before the request line is ignored
-            if data.startswith(b"\r\n"):
+            if data[:2] == b"\r\n":
                 raise ProtocolError(400, "more than one empty line before the request line")
         end = data.find(b"\r\n\r\n") + 4
         if end < 4:
             self._parser.check_partial(data)
-            self._buffer = data
+            self._buffer = received
             return []
         raw = data if end == len(data) else data[:end]
         rest = b"" if end == len(data) else data[end:]
@@ -129,7 +133,7 @@ class Http1Connection:
         head = self._parser.parse(raw, self._stream)
         self._close = not head.keep_alive
         if head.length == 0:
-            self.state = State.ANSWER
+            self.state = _ANSWER
             self._buffer = rest
             return [head]
         return self._begin_content(head, rest)
@@ -180,40 +184,45 @@ class Http1Connection:
     # What goes out.
 
     def encode_response(
-        self, head: RequestHead, status: int, length: bytes, fields: list[bytes], own: bytes, body: bytes
+        self, head: RequestHead, status: int, length: bytes, fields: list[bytes], own: bytes, body: bytes, end: bool
     ) -> bytes:
-        """Return the head of the answer to `head`, and its first content.
+        """Return the head of the answer to `head` and its first content; all of it if `end`.
 
         `length` is the content's length in digits, empty when it is not known. `fields` are names and values in turn,
         `own` the edge's field lines. The status line, framing and connection fields are made here.
 
-        Raises ProtocolError (502) if the content is longer than `length`.
+        Raises ProtocolError (502) if the content is not as long as `length` says.
         """
-        content = has_content(status) and head.method != b"HEAD"
-        self.written = 0
-        self._chunked_answer = False
-        if length:
-            framing = b"content-length: %b\r\n" % length
-            self._remaining = int(length) if content else -1
-        else:
-            framing = b""
-            self._remaining = -1
-            if content:
-                if head.version == b"1.1":
-                    self._chunked_answer = True
-                    framing = _CHUNKED_FIELD
-                else:
-                    self._close = True  # RFC 9112 section 6.3: the end of the connection ends the content
-        if self.state is not State.ANSWER:
+        if self.state is not _ANSWER:
             self._close = True  # the rest of the request would have to be read first: nobody will
+        if status == 204 or status == 304 or head.method == b"HEAD":
+            body = b""
+            self._remaining = 0  # whatever comes is too much: it would be taken for the next answer
+            framing = b"content-length: %b\r\n" % length if length and status != 204 else b""
+        elif length:
+            framing = b"content-length: %b\r\n" % length
+            self._remaining = int(length) - len(body)
+            if self._remaining < 0 or (end and self._remaining):
+                raise ProtocolError(502, f"the application's content does not have the {int(length)} bytes announced")
+        else:
+            framing, body = self._begin_unknown(head, body, end)
+        self.written = len(body)
         if self._close:
             framing += b"connection: close\r\n"
         elif head.version == b"1.0":
             framing += b"connection: keep-alive\r\n"
         count = len(fields) // 2
         lines = _FIELD_LINES[count] if count < 65 else _FIELD_LINES[1] * count
-        start = b"%b%b%b%b\r\n" % (STATUS_LINES[status], lines % tuple(fields), own, framing)
-        return start + self.encode_data(body) if body and content else start
+        return b"%b%b%b%b\r\n%b" % (STATUS_LINES[status], lines % tuple(fields), own, framing, body)
+
+    def _begin_unknown(self, head: RequestHead, body: bytes, end: bool) -> tuple[bytes, bytes]:
+        """Begin content whose length nobody knows: return the framing field, and the first content framed."""
+        if head.version == b"1.0":
+            self._close = True  # RFC 9112 section 6.3: the end of the connection ends the content
+            return b"", body
+        self._chunked_answer = True
+        body = self.encode_data(body)
+        return b"transfer-encoding: chunked\r\n", body + self.encode_end([]) if end else body
 
     def encode_data(self, body: bytes) -> bytes:
         """Return content of the answer, framed.
@@ -273,12 +282,14 @@ class Http1Connection:
 
     def finish(self) -> list[Event] | None:
         """The answer has been written: return the next request's events, or None if the connection must be closed."""
-        if self._close or self.state is not State.ANSWER:
+        if self._close or self.state is not _ANSWER:
             self.state = State.CLOSED
             return None
-        self.state = State.HEAD
+        self.state = _HEAD
+        self._remaining = -1
+        self._chunked_answer = False
         if not self._buffer:
-            return []
+            return _NOTHING
         data, self._buffer = self._buffer, b""
         return self.receive(data)
 

@@ -54,6 +54,12 @@ class Phase(IntEnum):
     CLOSED = 8
 
 
+# Looking a member up in its enum costs as much as comparing it twice; these are compared for each request.
+_IDLE, _HEAD, _ANSWER, _LINGER = Phase.IDLE, Phase.HEAD, Phase.ANSWER, Phase.LINGER
+_TLS_OPEN = State.OPEN
+_OWN_FIELDS = wire.HAS_DATE | wire.HAS_SERVER
+
+
 class ClientConnection(asyncio.Protocol):
     """A connection from a client, from accept to close."""
 
@@ -120,12 +126,12 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         tls = self._tls
-        if self.phase >= Phase.LINGER:
+        if self.phase >= _LINGER:
             self._drop(len(data))
             return
         if tls is not None:
             try:
-                data = tls.receive(data) if tls.state is State.OPEN else self._handshake(tls, data)
+                data = tls.receive(data) if tls.state is _TLS_OPEN else self._handshake(tls, data)
             except TlsError as error:
                 self._tls_failed(tls, error)
                 return
@@ -133,8 +139,8 @@ class ClientConnection(asyncio.Protocol):
                 if tls.peer_closed:
                     self._peer_ended()
                 return
-        if self.phase == Phase.IDLE:
-            self.phase = Phase.HEAD
+        if self.phase is _IDLE:
+            self.phase = _HEAD
             self.deadline = monotonic() + self._edge.settings.timeouts.header
         self._handle(self._core.receive(data))
         if tls is not None and tls.peer_closed:
@@ -179,7 +185,7 @@ class ClientConnection(asyncio.Protocol):
         if not head.complete:
             self._begin_content(now)
         else:
-            self.phase = Phase.ANSWER
+            self.phase = _ANSWER
             self.deadline = NEVER
         exchange = Exchange(self, head, edge.clock.next_id(), self._origin.address, now)
         self._exchange = exchange
@@ -234,19 +240,20 @@ class ClientConnection(asyncio.Protocol):
 
     # What the exchange wants.
 
-    def encode_and_send(
-        self, exchange: Exchange, status: int, length: bytes, fields: list[bytes], flags: int, body: bytes
-    ) -> None:
-        """Send an answer's head and first content; all of it when `flags` has END."""
-        core = self._core
-        data = core.encode_response(exchange.head, status, length, fields, self._own_fields(exchange, flags), body)
-        if flags & wire.END:
-            data += core.encode_end([])
-        tls = self._tls
-        if tls is None:
-            self._write(data)
+    def send_response(self, exchange: Exchange, length: bytes, fields: list[bytes], flags: int, body: bytes) -> None:
+        """Send an answer's head and first content; all of it when `flags` has END.
+
+        Raises ProtocolError if the content is not what the head announces.
+        """
+        clock = self._edge.clock
+        if flags & _OWN_FIELDS:
+            own = self._own_fields(exchange, flags)
         else:
-            self._write(tls.write(data))
+            own = b"%b%b\r\n" % (clock.own_fields, exchange.request_id)
+        end = flags & wire.END != 0
+        data = self._core.encode_response(exchange.head, exchange.status, length, fields, own, body, end)
+        tls = self._tls
+        self._write(data if tls is None else tls.write(data))
 
     def send_data(self, body: bytes) -> None:
         """Send content of the answer, or bytes of a WebSocket."""
@@ -292,7 +299,7 @@ class ClientConnection(asyncio.Protocol):
         for field in fields:
             lines += field
         own = self._own_fields(exchange, 0)
-        data = self._core.encode_response(exchange.head, status, b"%d" % len(body), lines, own, body)
+        data = self._core.encode_response(exchange.head, status, b"%d" % len(body), lines, own, body, True)
         self._send(data)
         self.finished(exchange)
 
@@ -319,7 +326,7 @@ class ClientConnection(asyncio.Protocol):
         if events is None:
             self._linger()
             return
-        self.phase = Phase.IDLE
+        self.phase = _IDLE
         self.deadline = now + edge.settings.timeouts.keep_alive
         if self._paused or events or not core.is_idle:
             self._read_on(events)
@@ -402,7 +409,7 @@ class ClientConnection(asyncio.Protocol):
             body = b"This port speaks HTTPS: use https:// in place of http://\n"
             refusal = Refusal(0, 400, str(error))
             self._tls = None
-            self._send(self._core.encode_refusal(refusal, self._edge.clock.own_fields, body))
+            self._send(self._core.encode_refusal(refusal, b"server: edge\r\n", body))
             self._linger()
             return
         self._log_close(str(error))
@@ -417,8 +424,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _own_fields(self, exchange: Exchange, flags: int) -> bytes:
         clock = self._edge.clock
-        if not flags & (wire.HAS_DATE | wire.HAS_SERVER):
-            return b"date: %b\r\nserver: edge\r\nx-request-id: %b\r\n" % (clock.date, exchange.request_id)
+        if not flags & _OWN_FIELDS:
+            return b"%b%b\r\n" % (clock.own_fields, exchange.request_id)
         own = b"x-request-id: %b\r\n" % exchange.request_id
         if not flags & wire.HAS_DATE:
             own += b"date: %b\r\n" % clock.date

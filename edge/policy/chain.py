@@ -15,13 +15,16 @@ from itertools import chain
 from typing import NamedTuple
 
 from edge.http.events import RequestHead
-from edge.http.fields import TRUST
-from edge.policy.forwarded import Peer, TrustedProxies, describe_peer, forward, without_trust_fields
+from edge.http.fields import TRUST, is_trust_sensitive
+from edge.policy.forwarded import Peer, TrustedProxies, describe_peer, forward
 from edge.policy.hosts import redirect_target
-from edge_backend.wire import join_head
+from edge_backend.wire import join_request
 
-# Parts of a REQUEST head besides the fields: eight before them, and X-Request-ID after them.
-_PARTS = 10
+# Parts of a REQUEST head before the fields.
+_PARTS = 8
+
+
+_ID = b"x-request-id"
 
 
 class Redirect(NamedTuple):
@@ -29,14 +32,6 @@ class Redirect(NamedTuple):
 
     https_port: int
     is_known: Callable[[str], bool]
-
-
-class Allowed(NamedTuple):
-    """A request that may go to a worker, as the wire carries it."""
-
-    request: bytes
-    request_id: bytes
-    client: bytes
 
 
 class Answered(Exception):
@@ -50,14 +45,16 @@ class Answered(Exception):
 
 
 class Origin:
-    """What the connection says about each of its requests, encoded once. `peer` only matters if it is trusted."""
+    """What the connection says about each of its requests, encoded once. `peer` is None unless it is trusted."""
 
-    __slots__ = ("address", "fields", "head", "peer")
+    __slots__ = ("address", "head", "last", "last_parts", "peer")
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer if peer.trust is not None else None
         self.address, self.head = _encode_client(peer.client, peer.scheme)
-        self.fields = tuple(chain.from_iterable(peer.fields))
+        # The fields that the edge sets; what comes behind them is the request's host.
+        self.last = b"\n".join((*chain.from_iterable(peer.fields), b"x-forwarded-host"))
+        self.last_parts = 2 * len(peer.fields) + 4
 
 
 class Policy:
@@ -77,8 +74,8 @@ class Policy:
         """Return what all requests of a connection from `peer`, None for a Unix socket, have in common."""
         return Origin(describe_peer(peer, self._trust, scheme=self._scheme, port=self._port))
 
-    def apply(self, head: RequestHead, origin: Origin, request_id: bytes) -> Allowed:
-        """Return the request as a worker gets it.
+    def apply(self, head: RequestHead, origin: Origin, request_id: bytes) -> tuple[bytes, bytes, bytes]:
+        """Return the request as a worker gets it, its id, and the client's address.
 
         Raises Answered if it gets its answer here.
         """
@@ -86,32 +83,35 @@ class Policy:
             self._answer_plain(head, self._redirect)
         if origin.peer is not None:
             return self._forward(head, origin.peer, request_id)
-        fields = head.fields
+        lines = head.lines
         if head.flags & TRUST:
-            fields = without_trust_fields(fields)
+            lines = [line for line in lines if not is_trust_sensitive(line.partition(b"\n")[0])]
         host = head.host
+        server = _encode_server(host or self._address, self._scheme)
         pieces = [
             head.method,
             head.target,
             head.version,
             origin.head,
-            _encode_server(host or self._address, self._scheme),
+            server,
+            *lines,
+            origin.last,
+            host,
+            _ID,
+            request_id,
         ]
-        pieces += chain.from_iterable(fields)
-        pieces += origin.fields
-        pieces += (b"x-forwarded-host", host, b"x-request-id", request_id)
-        parts = _PARTS + 2 + 2 * len(fields) + len(origin.fields)
-        return Allowed(join_head(pieces, parts), request_id, origin.address)
+        parts = _PARTS + 2 * len(lines) + origin.last_parts
+        return join_request(pieces, parts), request_id, origin.address
 
-    def _forward(self, head: RequestHead, peer: Peer, request_id: bytes) -> Allowed:
+    def _forward(self, head: RequestHead, peer: Peer, request_id: bytes) -> tuple[bytes, bytes, bytes]:
         """Take the word of a trusted proxy, as far as it can be trusted."""
         forwarded = forward(peer, head.host, head.fields)
         request_id = forwarded.request_id or request_id
         address, client = _encode_client(forwarded.client, forwarded.scheme)
         server = _encode_server(forwarded.host or self._address, forwarded.scheme)
-        fields = [*forwarded.fields, *forwarded.edge_fields, (b"x-request-id", request_id)]
+        fields = [*forwarded.fields, *forwarded.edge_fields, (_ID, request_id)]
         pieces = [head.method, head.target, head.version, client, server, *chain.from_iterable(fields)]
-        return Allowed(join_head(pieces, _PARTS - 2 + 2 * len(fields)), request_id, address)
+        return join_request(pieces, _PARTS + 2 * len(fields)), request_id, address
 
     def _answer_plain(self, head: RequestHead, redirect: Redirect) -> None:
         location = redirect_target(head.host, head.target, https_port=redirect.https_port, known=redirect.is_known)
