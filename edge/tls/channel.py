@@ -124,6 +124,7 @@ class TlsChannel:
         try:
             hello = parse_client_hello(self._hello)
         except NotTlsError as error:
+            self._outgoing = ssl.MemoryBIO()  # nothing to say in TLS to who does not speak it
             self.state = State.CLOSED
             if error.looks_like_http:
                 raise PlainHttpError("plain HTTP on a TLS port") from None
@@ -159,32 +160,40 @@ class TlsChannel:
         return self._read(self._incoming.pending) if self._incoming.pending else b""
 
     def _read(self, size: int) -> bytes:
+        """Return the plaintext of what was fed, `size` bytes of ciphertext."""
         try:
-            # Plaintext is never longer than its ciphertext.
             data = self._object.read(size)
-            if self._incoming.pending:
-                return data + self._read_more()
-            return data
-        except ssl.SSLWantReadError:
-            return b""
-        except ssl.SSLZeroReturnError:
-            self.peer_closed = True
-            return b""
         except ssl.SSLError as error:
-            self.state = State.CLOSED
-            raise TlsError(f"TLS broken by the peer: {_reason(error)}") from None
+            self._stop_reading(error)
+            return b""
+        # Plaintext is shorter than its ciphertext: `size` bytes of it means that the record began in an earlier feed
+        # and that OpenSSL holds more.
+        if self._incoming.pending or len(data) == size:
+            return data + self._read_more()
+        if not data:
+            self.peer_closed = True
+        return data
 
     def _read_more(self) -> bytes:
-        """Read the records that follow the first: `read()` gives one at a time."""
+        """Read what follows the first record: `read()` gives one at a time."""
         pieces = []
         try:
-            while self._incoming.pending:
-                pieces.append(self._object.read(self._incoming.pending))
-        except ssl.SSLWantReadError:
-            pass  # the last record is not whole yet
-        except ssl.SSLZeroReturnError:
-            self.peer_closed = True
+            while size := self._incoming.pending + self._object.pending():
+                piece = self._object.read(size)
+                if not piece:  # close_notify: whatever follows it is not for us (RFC 8446 section 6.1)
+                    self.peer_closed = True
+                    break
+                pieces.append(piece)
+        except ssl.SSLError as error:
+            self._stop_reading(error)
         return b"".join(pieces)
+
+    def _stop_reading(self, error: ssl.SSLError) -> None:
+        """Tell why there is no more plaintext for now: its record is not whole, or it is broken."""
+        if isinstance(error, ssl.SSLWantReadError):
+            return
+        self.state = State.CLOSED
+        raise TlsError(f"TLS broken by the peer: {_reason(error)}") from None
 
     def _read_large(self, data: bytes) -> bytes:
         pieces = []
