@@ -59,15 +59,15 @@ def serve(settings: ServeSettings) -> int:
     start; nothing is left running then.
     """
     set_up_logging(settings.logs.level)
+    watch = CertificateWatch(settings.tls.certificates)
     certificates = load_certificates(settings.tls)
+    watch.follow(certificates)
     tls = TlsServer(build_base_context(), Sites(certificates)) if certificates else None
     listeners, remarks = open_listeners(settings.listen, has_certificate=bool(certificates), dev=settings.tls.dev)
     with contextlib.ExitStack() as stack:
         stack.callback(close_listeners, listeners)
-        for remark in remarks:
-            say(remark)
         run_dir = stack.enter_context(run_directory())
-        return Master(settings, listeners, tls, run_dir).run()
+        return Master(settings, listeners, tls, watch, run_dir).run(remarks)
 
 
 def say(line: str) -> None:
@@ -111,20 +111,30 @@ class _Edge:
 
 
 class CertificateWatch:
-    """Tells when certificate files have changed: by identity, size and time of change, through symbolic links."""
+    """Tells when certificate files have changed: by identity, size and time of change, through symbolic links.
 
-    def __init__(self, files: Sequence[CertificateFiles], certificates: Sequence[Certificate]) -> None:
-        self._paths = [path for file in files for path in (file.cert, file.key) if path is not None]
-        self._paths += [item.key_path for item in certificates if item.key_path is not None]
-        self._seen = self._look()
+    Make it before the files are read, so that no change falls between; `follow()` then says where the keys were found.
+    """
+
+    def __init__(self, files: Sequence[CertificateFiles]) -> None:
+        self._files = tuple(files)
+        self._seen = {path: _identity(path) for file in files for path in (file.cert, file.key) if path is not None}
+
+    def follow(self, certificates: Sequence[Certificate]) -> None:
+        """Watch the keys of these certificates, too: nobody named those that were found beside their certificate."""
+        for certificate in certificates:
+            if certificate.key_path is not None and self._files:
+                self._seen.setdefault(certificate.key_path, _identity(certificate.key_path))
+
+    @property
+    def is_watching(self) -> bool:
+        """False if there is no file to watch."""
+        return bool(self._files)
 
     def changed(self) -> bool:
         """True once for each change."""
-        seen, self._seen = self._seen, self._look()
-        return seen != self._seen
-
-    def _look(self) -> list[tuple[int, int, int] | None]:
-        return [_identity(path) for path in self._paths]
+        before, self._seen = self._seen, {path: _identity(path) for path in self._seen}
+        return before != self._seen
 
 
 def _identity(path: Path) -> tuple[int, int, int] | None:
@@ -139,7 +149,12 @@ class Master:
     """Runs the processes of one server. `run()` is its whole life."""
 
     def __init__(
-        self, settings: ServeSettings, listeners: list[Listener], tls: TlsServer | None, run_dir: Path
+        self,
+        settings: ServeSettings,
+        listeners: list[Listener],
+        tls: TlsServer | None,
+        watch: CertificateWatch,
+        run_dir: Path,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
@@ -152,14 +167,22 @@ class Master:
         self._signals: list[int] = []
         self._is_serving = False
         self._stop_signals = 0
-        self._watch = CertificateWatch(settings.tls.certificates, []) if settings.tls.certificates else None
+        self._watch = watch
         self._next_watch = 0.0
         self._certificates: list[MemoryCertificate] = []
 
-    def run(self) -> int:
-        """Serve until told to stop; return the exit code."""
+    def run(self, remarks: Sequence[str]) -> int:
+        """Serve until told to stop; return the exit code. `remarks` are for the operator, once it serves.
+
+        Raises EdgeError if the application does not start.
+        """
         with self._signal_handling():
             try:
+                self._until(lambda: self._is_serving or self._stop_signals > 0)
+                if self._is_serving:
+                    # Not before: whoever named a wrong application gets the one line that says so.
+                    for remark in remarks:
+                        say(remark)
                 self._until(lambda: self._stop_signals > 0)
                 if self._pool.failure is not None:
                     raise _start_error(self._pool.failure)
@@ -180,7 +203,7 @@ class Master:
 
     def _timeout(self, deadline: float) -> float:
         times = [deadline, self._pool.deadline() or deadline]
-        if self._watch is not None:
+        if self._watch.is_watching:
             times.append(self._next_watch)
         return max(0.0, min(min(times) - time.monotonic(), 60.0))
 
@@ -192,7 +215,7 @@ class Master:
             elif isinstance(action, Kill):
                 logger.error("worker %d: %s; killed", action.number, action.reason)
                 self._workers[action.number].kill()
-        if self._watch is not None and now >= self._next_watch:
+        if self._watch.is_watching and now >= self._next_watch:
             self._next_watch = now + WATCH
             if self._watch.changed():
                 self._reload_certificates()
@@ -225,7 +248,8 @@ class Master:
         for number in signals:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stop_signals += 1
-            elif number == signal.SIGHUP and self._settings.tls.certificates:
+            elif number == signal.SIGHUP and self._watch.is_watching:
+                self._watch.changed()  # the files are read now: what has changed by then is not news again
                 self._reload_certificates()
         if signal.SIGCHLD in signals:
             self._reap()
@@ -366,6 +390,7 @@ class Master:
         except (CertificateError, OSError, ValueError) as error:
             logger.error("certificates not reloaded: %s; the old ones go on serving", error)
             return
+        self._watch.follow(loaded)
         assert self._tls is not None  # only called with certificates
         self._tls.sites = sites
         self._certificates = [MemoryCertificate(item.names, item.chain_pem, item.key_pem) for item in loaded]

@@ -71,17 +71,29 @@ class Authority:
 
 
 class Server:
-    """A running `edge serve`. Standard output and error are kept as lines."""
+    """A running `edge serve`. Standard output and error are kept as lines.
 
-    def __init__(self, arguments: Sequence[str], *, cwd: Path, environ: Mapping[str, str]) -> None:
+    `wrapper` is a command that starts it, `popen` are options of `subprocess.Popen`.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        *,
+        cwd: Path,
+        environ: Mapping[str, str],
+        wrapper: Sequence[str] = (),
+        **popen: Any,
+    ) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge", "serve", *arguments],
+            [*wrapper, sys.executable, "-m", "edge", "serve", *arguments],
             cwd=cwd,
             env=dict(environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            **popen,
         )
         self.output: list[str] = []
         self.errors: list[str] = []
@@ -193,6 +205,24 @@ def serving(
         options += ["--cert", str(authority.cert), "--host", "127.0.0.1"]
     environment = clean_environment(EDGE_HOME=str(folder / "home"), **environ)
     with Server([*options, "application:app"], cwd=folder, environ=environment) as server:
+        yield server.wait_ready()
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path,
+    source: str,
+    *arguments: str,
+    environ: Mapping[str, str] | None = None,
+    wrapper: Sequence[str] = (),
+    **popen: Any,
+) -> Iterator[Server]:
+    """Serve the application in `source` with these arguments and no other but one worker and one edge."""
+    (folder / "application.py").write_text(source)
+    environment = clean_environment(EDGE_HOME=str(folder / "home"), EDGE_WORKERS="1", EDGE_EDGES="1")
+    environment |= environ or {}
+    command = [*arguments, "application:app"]
+    with Server(command, cwd=folder, environ=environment, wrapper=wrapper, **popen) as server:
         yield server.wait_ready()
 
 
