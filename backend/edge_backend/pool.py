@@ -139,5 +139,8 @@ class Pool:
         return list(self._workers)
 
     def _missing(self) -> int:
+        if not self._was_ready:
+            # The first goes alone: an application that cannot start says so once, not once a worker.
+            return 1 - len(self._workers)
         serving = sum(worker.state is not WorkerState.STOPPING for worker in self._workers.values())
         return self._size - serving
