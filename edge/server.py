@@ -46,6 +46,10 @@ logger = logging.getLogger("edge.master")
 
 # Certificate files are looked at this often: a new one serves within two seconds.
 WATCH = 1.0
+# Signals to stop that come together are one wish: timeout(1) sends its own to the process, then to the whole group.
+SAME_WISH = 0.1
+# An edge process that lived for less than this is replaced when it would have.
+EDGE_PACE = 1.0
 # What an edge or a worker may take to end after it was told to, before it is killed.
 LAST_GRACE = 2.0
 DEV_NAMES = ("localhost", "*.localhost", "127.0.0.1", "::1")
@@ -103,6 +107,7 @@ class _Edge:
     def __init__(self, pid: int, control: socket.socket) -> None:
         self.pid = pid
         self.control = control
+        self.started_at = time.monotonic()
 
     def order(self, **order: Any) -> None:
         """Send an order; an edge that has died is noticed elsewhere."""
@@ -167,6 +172,8 @@ class Master:
         self._signals: list[int] = []
         self._is_serving = False
         self._stop_signals = 0
+        self._stop_asked_at = 0.0
+        self._fork_at = 0.0
         self._watch = watch
         self._next_watch = 0.0
         self._certificates: list[MemoryCertificate] = []
@@ -205,6 +212,8 @@ class Master:
         times = [deadline, self._pool.deadline() or deadline]
         if self._watch.is_watching:
             times.append(self._next_watch)
+        if self._missing_edges:
+            times.append(self._fork_at)
         return max(0.0, min(min(times) - time.monotonic(), 60.0))
 
     def _do_due(self) -> None:
@@ -215,6 +224,8 @@ class Master:
             elif isinstance(action, Kill):
                 logger.error("worker %d: %s; killed", action.number, action.reason)
                 self._workers[action.number].kill()
+        if self._missing_edges and now >= self._fork_at:
+            self._fork_edge()
         if self._watch.is_watching and now >= self._next_watch:
             self._next_watch = now + WATCH
             if self._watch.changed():
@@ -247,12 +258,17 @@ class Master:
         signals, self._signals = self._signals, []
         for number in signals:
             if number in (signal.SIGTERM, signal.SIGINT):
-                self._stop_signals += 1
+                self._stop_asked(time.monotonic())
             elif number == signal.SIGHUP and self._watch.is_watching:
                 self._watch.changed()  # the files are read now: what has changed by then is not news again
                 self._reload_certificates()
         if signal.SIGCHLD in signals:
             self._reap()
+
+    def _stop_asked(self, now: float) -> None:
+        if now - self._stop_asked_at >= SAME_WISH:
+            self._stop_signals += 1
+        self._stop_asked_at = now
 
     # Workers.
 
@@ -335,10 +351,14 @@ class Master:
             return
         self._is_serving = True
         start_listening(self._listeners, self._settings.listen.backlog)
-        for _ in range(self._settings.pool.edges):
+        while self._missing_edges:
             self._fork_edge()
         for listener in self._listeners:
             say(f"listening on {describe(listener)}")
+
+    @property
+    def _missing_edges(self) -> bool:
+        return self._is_serving and not self._stop_signals and len(self._edges) < self._settings.pool.edges
 
     def _fork_edge(self) -> None:
         ours, theirs = socket.socketpair()
@@ -377,8 +397,9 @@ class Master:
         edge.control.close()
         del self._edges[edge.pid]
         if not self._stop_signals:
-            logger.error("edge process %d ended; replaced", edge.pid)
-            self._fork_edge()
+            now = time.monotonic()
+            self._fork_at = max(now, edge.started_at + EDGE_PACE)
+            logger.error("edge process %d ended; replaced in %.1f s", edge.pid, self._fork_at - now)
 
     # Certificates.
 
