@@ -176,7 +176,7 @@ class HttpExchange:
 
     async def receive(self) -> Message:
         """Return the next ASGI message of this request."""
-        while not self._delivered and not self._gone:
+        while not self._delivered and not self._gone and not self._complete:
             if self._buffer or self._ended:
                 return self._take()
             if self._expect:
@@ -218,6 +218,7 @@ class HttpExchange:
             self._complete = True
             self._waits = False
             self._link.write(wire.encode_reset(self._stream, reason))
+            self._wake()
 
     def flush_start(self) -> None:
         """Send a head that waits for its content: the application takes its time."""

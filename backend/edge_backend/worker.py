@@ -121,9 +121,15 @@ class WireConnection(asyncio.Protocol):
             # reason than ours, the answer is not whole.
             if not exchange.is_gone:
                 exchange.fail(b"app-error")
-        except Exception as error:
-            _log_application_error(exchange, error)
+        except (Exception, SystemExit) as error:
+            # sys.exit() in a request ends that request: the others of this worker are not to pay for it.
+            if not (exchange.is_gone and _comes_of_disconnect(error)):
+                _log_application_error(exchange, error)
             exchange.fail(b"app-error")
+        except asyncio.CancelledError:
+            # Cut off at the end of a drain, or cancelled by the application itself: either way no answer comes.
+            exchange.fail(b"app-error")
+            raise
         else:
             reason = exchange.finish()
             if reason is not None:
@@ -160,7 +166,14 @@ def _describe(exchange: HttpExchange | WebSocketExchange) -> str:
     return f"{scope.get('method', 'WebSocket')} {scope['path']!r}"
 
 
-def _log_application_error(exchange: HttpExchange | WebSocketExchange, error: Exception) -> None:
+def _comes_of_disconnect(error: BaseException | None) -> bool:
+    """Tell whether the client's leaving was the cause: frameworks raise their own exception on ours."""
+    while error is not None and not isinstance(error, ClientDisconnected):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _log_application_error(exchange: HttpExchange | WebSocketExchange, error: BaseException) -> None:
     trace = application_traceback(error.__traceback__)
     logger.error("application: exception in %s", _describe(exchange), exc_info=(type(error), error, trace))
 
