@@ -1,6 +1,7 @@
 """What the operator sees: the access log, and the clock and numbers that every answer needs.
 
-The access log is made on the hot path, so one formatting call makes a line, and lines are written together.
+A request that is over is put down with two references; its line is made later, together with others, in one formatting
+call, and all of them leave in one system call.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edge.dispatch.exchange import Exchange
 
-# Lines leave at the latest after this many bytes; the process's tick flushes what is there.
-FLUSH_SIZE = 32 * 1024
+# Lines leave together, at the latest after so many; the process's tick flushes what is there.
+FLUSH_COUNT = 256
 
 # Query parameters that carry secrets by their name (reference: what log redaction lists agree on).
 _SECRETS = re.compile(
@@ -70,85 +71,83 @@ class Clock:
 class AccessLog:
     """One line for each request, to a file descriptor."""
 
-    __slots__ = ("_clock", "_descriptor", "_json", "_lines", "_lost", "_size")
+    __slots__ = ("_clock", "_descriptor", "_finished", "_json", "_lost")
 
     def __init__(self, descriptor: int, *, json_lines: bool, clock: Clock) -> None:
         self._descriptor = descriptor
         self._json = json_lines
         self._clock = clock
-        self._lines: list[bytes] = []
-        self._size = 0
+        self._finished: list[tuple[Exchange, bytes]] = []
         self._lost = 0
 
     def write(self, exchange: Exchange, tls: bytes) -> None:
         """Log a request that is over; `tls` is the protocol's version, or empty."""
-        head = exchange.head
-        target = head.target
-        if b"?" in target:
-            target = _SECRETS.sub(rb"\1[redacted]", target)
-        if b'"' in target:
-            target = _escape(target)
-        started, sent, finished = exchange.started_at, exchange.sent_at, exchange.finished_at
-        queue = int((sent - started) * 1e6) if sent else 0
-        app = int((finished - sent) * 1e6) if sent else 0
-        if self._json:
-            reason = b',"error":' + json.dumps(exchange.reason).encode() if exchange.reason else b""
-            line = _JSON_LINE % (
-                self._clock.stamp,
-                exchange.request_id,
-                exchange.client_address,
-                head.method,
-                head.host,
-                target,
-                head.version,
-                exchange.status,
-                exchange.content_read,
-                exchange.written,
-                int((finished - started) * 1e6),
-                queue,
-                app,
-                exchange.worker,
-                tls,
-                reason,
-            )
-        else:
-            line = _CONSOLE_LINE % (
-                self._clock.stamp,
-                exchange.client_address,
-                head.method,
-                target,
-                head.version,
-                exchange.status,
-                exchange.written,
-                (finished - started) * 1e3,
-                queue / 1e3,
-                app / 1e3,
-                exchange.worker,
-                tls or b"plain",
-                exchange.request_id,
-                b" " + _escape(exchange.reason.encode()) if exchange.reason else b"",
-            )
-        self._append(line)
-
-    def _append(self, line: bytes) -> None:
-        self._lines.append(line)
-        self._size += len(line)
-        if self._size >= FLUSH_SIZE:
+        self._finished.append((exchange, tls))
+        if len(self._finished) >= FLUSH_COUNT:
             self.flush()
 
     def flush(self) -> None:
         """Write what has gathered."""
-        if not self._lines:
+        if not self._finished:
             return
-        data = b"".join(self._lines)
-        self._lines = []
-        self._size = 0
+        finished, self._finished = self._finished, []
+        encode = self._encode_json if self._json else self._encode_console
+        data = b"".join([encode(exchange, tls) for exchange, tls in finished])
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
         except OSError:
-            # A full disk or a closed pipe must not end a request; the next line that can be written says so.
-            self._lost += 1
+            # A full disk or a closed pipe must not end a request.
+            self._lost += len(finished)
+
+    def _encode_json(self, exchange: Exchange, tls: bytes) -> bytes:
+        head = exchange.head
+        started, sent, finished = exchange.started_at, exchange.sent_at, exchange.finished_at
+        return _JSON_LINE % (
+            self._clock.stamp,
+            exchange.request_id,
+            exchange.client_address,
+            head.method,
+            head.host,
+            _clean_target(head.target),
+            head.version,
+            exchange.status,
+            exchange.content_read,
+            exchange.written,
+            (finished - started) * 1e6,
+            (sent - started) * 1e6 if sent else 0,
+            (finished - sent) * 1e6 if sent else 0,
+            exchange.worker,
+            tls,
+            b',"error":' + json.dumps(exchange.reason).encode() if exchange.reason else b"",
+        )
+
+    def _encode_console(self, exchange: Exchange, tls: bytes) -> bytes:
+        head = exchange.head
+        started, sent, finished = exchange.started_at, exchange.sent_at, exchange.finished_at
+        return _CONSOLE_LINE % (
+            self._clock.stamp,
+            exchange.client_address,
+            head.method,
+            _clean_target(head.target),
+            head.version,
+            exchange.status,
+            exchange.written,
+            (finished - started) * 1e3,
+            (sent - started) * 1e3 if sent else 0,
+            (finished - sent) * 1e3 if sent else 0,
+            exchange.worker,
+            tls or b"plain",
+            exchange.request_id,
+            b" " + _escape(exchange.reason.encode()) if exchange.reason else b"",
+        )
+
+
+def _clean_target(target: bytes) -> bytes:
+    """Return the target for a log: no secret of the query, and nothing that could end the string."""
+    if b"?" in target:
+        target = _SECRETS.sub(rb"\1[redacted]", target)
+    return _escape(target) if b'"' in target else target
 
 
 def _escape(text: bytes) -> bytes:
