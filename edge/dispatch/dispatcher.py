@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from time import monotonic
 
 from edge.dispatch.exchange import Exchange
 from edge.dispatch.link import WorkerLink
@@ -46,6 +47,7 @@ class Dispatcher:
         if not self.queue:
             link = self._choose()
             if link is not None:
+                exchange.sent_at = exchange.started_at
                 link.start(exchange, request)
                 return
         if len(self.queue) >= self._queue_limit:
@@ -64,6 +66,7 @@ class Dispatcher:
             if link is None:
                 return
             exchange, request = self.queue.popleft()
+            exchange.sent_at = monotonic()
             link.start(exchange, request)
 
     def withdraw(self, exchange: Exchange) -> None:

@@ -11,7 +11,6 @@ fails; `client.finished()` is called exactly once.
 
 from __future__ import annotations
 
-from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from edge.http.events import ProtocolError, RequestHead
@@ -112,13 +111,12 @@ class Exchange:
     # Towards the worker.
 
     def begin(self, link: WorkerLink, stream: int, request: bytes) -> bytes:
-        """The dispatcher gives it to a worker: return the frames to send. `request` is the encoded head."""
+        """A worker gets it: return the frames to send. `request` is the encoded head, `sent_at` has been set."""
         head = self.head
         self.link = link
         self.stream = stream
         self.worker = link.number
         self._attempts += 1
-        self.sent_at = monotonic()
         flags = 0
         if head.complete:
             flags = wire.END
