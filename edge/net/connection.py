@@ -39,6 +39,7 @@ LINGER_TIME = 5.0
 HIGH_WATER = 128 * 1024
 # Content must keep its minimum rate from here on; a slow start is allowed (Apache's reqtimeout: body=20).
 RATE_GRACE = 20.0
+PLAIN_HTTP_ADVICE = b"This port speaks HTTPS: use https:// in place of http://\n"
 
 
 class Phase(IntEnum):
@@ -213,7 +214,7 @@ class ClientConnection(asyncio.Protocol):
         if not exchange.feed(data.body, data.complete) and not self._paused:
             self._pause_reading()
 
-    def _refuse_request(self, refusal: Refusal) -> None:
+    def _refuse_request(self, refusal: Refusal, advice: bytes = b"") -> None:
         """Answer what the core could not read, in the place of the request that it is or belongs to."""
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -228,7 +229,7 @@ class ClientConnection(asyncio.Protocol):
             exchange = Exchange(
                 self, _unread_head(refusal), self._edge.clock.next_id(), self._origin.address, monotonic()
             )
-        body = error_page(refusal.status, exchange.request_id)
+        body = error_page(refusal.status, exchange.request_id) + advice
         own = self._own_fields(exchange, 0)
         logger.warning(
             "%s: request refused with %d: %s; connection closed", self.address, refusal.status, refusal.reason
@@ -405,12 +406,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _tls_failed(self, tls: TlsChannel, error: TlsError) -> None:
         if isinstance(error, PlainHttpError):
-            logger.warning("%s: request refused with 400: plain HTTP on the TLS port; connection closed", self.address)
-            body = b"This port speaks HTTPS: use https:// in place of http://\n"
-            refusal = Refusal(0, 400, str(error))
             self._tls = None
-            self._send(self._core.encode_refusal(refusal, b"server: edge\r\n", body))
-            self._linger()
+            self._refuse_request(Refusal(0, 400, str(error)), PLAIN_HTTP_ADVICE)
             return
         self._log_close(str(error))
         out = tls.data_to_send()

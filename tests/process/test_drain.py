@@ -160,7 +160,12 @@ def test_drain_timeout_cuts_off_what_still_runs(tmp_path: Path) -> None:
     ):
         server.process.send_signal(signal.SIGTERM)
         assert server.wait_end(10) == 0
-        assert client.receive_rest() == b""
+        # A 502 when the worker was cut off before the edge, nothing otherwise; never half of an answer.
+        assert client.receive_rest().partition(b"\r\n")[0] in (
+            b"",
+            b"HTTP/1.1 500 Internal Server Error",
+            b"HTTP/1.1 502 Bad Gateway",
+        )
     assert [line for line in server.errors if "drain: 0.3 s are over; what still runs is cut off" in line]
 
 
