@@ -76,7 +76,9 @@ class WebSocketExchange:
             assert isinstance(event, Frame)
             self._receive_frame(event)
         self._flush()
-        if self._protocol.state is State.CLOSED or ended:
+        # The core has asked for the end of the stream: both have sent Close, or the peer broke the protocol. The server
+        # closes first (RFC 6455 section 7.1.1), and the client waits for it.
+        if self._protocol.eof_sent or self._protocol.state is State.CLOSED or ended:
             self._end()
         if not self._messages:
             self._give_credit()
