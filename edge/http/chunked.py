@@ -17,8 +17,11 @@ _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(;[^\r\n]*)?")
 # Extensions carry nothing that anybody uses; what is long is an attack on whoever reads it (CVE-2023-39326).
 MAX_EXTENSION = 256
 MAX_EXTENSIONS = 16 * 1024
+# The digits, an extension, and a little bad whitespace between them (RFC 9112 section 7.1.1).
+_MAX_SIZE_LINE = 16 + MAX_EXTENSION + 4
 MAX_TRAILERS = 4 * 1024
 MAX_TRAILER_FIELDS = 20
+_CR = 0x0D
 
 
 class _State(Enum):
@@ -32,11 +35,12 @@ class _State(Enum):
 class ChunkedDecoder:
     """Turns chunked bytes into content, in any split. `rest` has what follows the message once `is_done`."""
 
-    __slots__ = ("_buffer", "_extensions", "_remaining", "_state")
+    __slots__ = ("_at", "_buffer", "_extensions", "_remaining", "_state")
 
     def __init__(self) -> None:
         self._state = _State.SIZE
         self._buffer = b""
+        self._at = 0  # what lies before this has been read; it is cut off once a read, not once a chunk
         self._remaining = 0
         self._extensions = 0
 
@@ -59,6 +63,8 @@ class ChunkedDecoder:
         pieces: list[bytes] = []
         while self._step(pieces):
             pass
+        self._buffer = self._buffer[self._at :]
+        self._at = 0
         return b"".join(pieces)
 
     def _step(self, pieces: list[bytes]) -> bool:
@@ -72,11 +78,11 @@ class ChunkedDecoder:
                 return self._read_data_end()
             case _State.TRAILERS:
                 return self._read_trailers()
-            case _State.DONE:
+            case _:
                 return False
 
     def _read_size(self) -> bool:
-        line = self._take_line(MAX_EXTENSION + 20, "chunk-size line")
+        line = self._take_line()
         if line is None:
             return False
         match = _SIZE_LINE.fullmatch(line)
@@ -84,17 +90,19 @@ class ChunkedDecoder:
             raise ProtocolError(400, f"chunk size {line[:40]!r} is not hexadecimal (RFC 9112 section 7.1)")
         extension = match[2] or b""
         self._extensions += len(extension)
-        if len(extension) > MAX_EXTENSION or self._extensions > MAX_EXTENSIONS or not is_field_value(extension):
+        if not is_field_value(extension):
+            raise ProtocolError(400, f"chunk extension {extension[:40]!r} has a control byte (RFC 9112 section 7.1.1)")
+        if len(extension) > MAX_EXTENSION or self._extensions > MAX_EXTENSIONS:
             raise ProtocolError(400, f"chunk extensions of {self._extensions} bytes, at most {MAX_EXTENSIONS} allowed")
         self._remaining = int(match[1], 16)
         self._state = _State.DATA if self._remaining else _State.TRAILERS
         return True
 
     def _read_data(self, pieces: list[bytes]) -> bool:
-        if not self._buffer:
+        piece = self._buffer[self._at : self._at + self._remaining]
+        if not piece:
             return False
-        piece = self._buffer[: self._remaining]
-        self._buffer = self._buffer[len(piece) :]
+        self._at += len(piece)
         self._remaining -= len(piece)
         pieces.append(piece)
         if not self._remaining:
@@ -102,42 +110,48 @@ class ChunkedDecoder:
         return True
 
     def _read_data_end(self) -> bool:
-        end = self._buffer[:2]
+        end = self._buffer[self._at : self._at + 2]
         if not b"\r\n".startswith(end):
-            raise ProtocolError(400, f"chunk data is followed by {end!r}, not by CR LF (RFC 9112 section 7.1)")
+            found = end[: 1 if end[:1] != b"\r" else 2]
+            raise ProtocolError(400, f"chunk data is followed by {found!r}, not by CR LF (RFC 9112 section 7.1)")
         if len(end) < 2:
             return False
-        self._buffer = self._buffer[2:]
+        self._at += 2
         self._state = _State.SIZE
         return True
 
     def _read_trailers(self) -> bool:
         """Check the trailer section and drop it: ASGI has no place for a request's trailers."""
-        if self._buffer.startswith(b"\r\n"):
-            section, self._buffer = b"", self._buffer[2:]
-        else:
-            end = self._buffer.find(b"\r\n\r\n")
-            if end < 0 and len(self._buffer) <= MAX_TRAILERS:
-                if b"\n" in self._buffer.replace(b"\r\n", b""):
-                    raise ProtocolError(400, "bare LF in the trailer section")
-                return False
-            if end < 0 or end > MAX_TRAILERS:
+        start, limit = self._at, self._at + MAX_TRAILERS + 4
+        if self._buffer.startswith(b"\r\n", start):
+            self._at += 2
+            self._state = _State.DONE
+            return False
+        end = self._buffer.find(b"\r\n\r\n", start, limit)
+        section = self._buffer[start : limit if end < 0 else end]
+        if b"\n" in section.replace(b"\r\n", b""):
+            raise ProtocolError(400, "trailer section has a bare LF (RFC 9112 section 2.2)")
+        if end < 0:
+            if len(section) == limit - start:
                 raise ProtocolError(431, f"trailer section of more than {MAX_TRAILERS} bytes")
-            section, self._buffer = self._buffer[:end], self._buffer[end + 4 :]
+            return False
         _check_trailers(section)
+        self._at = end + 4
         self._state = _State.DONE
         return False
 
-    def _take_line(self, limit: int, what: str) -> bytes | None:
-        end = self._buffer.find(b"\n", 0, limit + 2)
+    def _take_line(self) -> bytes | None:
+        """Return the chunk-size line at hand without its end; None if it is not whole."""
+        start, limit = self._at, self._at + _MAX_SIZE_LINE + 2
+        end = self._buffer.find(b"\n", start, limit)
         if end < 0:
-            if len(self._buffer) > limit:
-                raise ProtocolError(400, f"{what} of more than {limit} bytes")
+            if len(self._buffer) >= limit:
+                raise ProtocolError(400, f"chunk-size line of more than {_MAX_SIZE_LINE} bytes")
             return None
-        if self._buffer[end - 1 : end] != b"\r":
-            raise ProtocolError(400, f"{what} ends with a bare LF (RFC 9112 section 2.2)")
-        line, self._buffer = self._buffer[: end - 1], self._buffer[end + 1 :]
-        return line
+        if end == start or self._buffer[end - 1] != _CR:
+            raise ProtocolError(400, "chunk-size line ends with a bare LF (RFC 9112 section 2.2)")
+        self._at = end + 1
+        return self._buffer[start : end - 1]
 
 
 def _check_trailers(section: bytes) -> None:
