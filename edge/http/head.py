@@ -21,7 +21,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
 
 import httptools
 
@@ -127,13 +126,11 @@ class HeadParser:
         """
         limits = self._limits
         line = data.find(b"\n")
-        if line < 0:
-            if len(data) > limits.max_request_line:
-                raise ProtocolError(414, f"request line of more than {limits.max_request_line} bytes")
-            return
+        if line > limits.max_request_line + 1 or (line < 0 and len(data) > limits.max_request_line + 1):
+            raise ProtocolError(414, f"request line of more than {limits.max_request_line} bytes")
         if data.count(b"\n") != data.count(b"\r\n"):
             raise ProtocolError(400, "a line ends with a bare LF (RFC 9112 section 2.2)")
-        if len(data) - line > limits.max_header_size:
+        if line >= 0 and len(data) - line > limits.max_header_size:
             raise ProtocolError(431, f"header section of more than {limits.max_header_size} bytes")
 
     def parse(self, raw: bytes, stream: int) -> RequestHead:
@@ -153,7 +150,7 @@ class HeadParser:
             target, host = _check_target(method, target, version, host)
         head = RequestHead(stream, method, target, version, host or b"")
         head.keep_alive = version == b"1.1"
-        head.lines = cast(list[bytes], known)
+        head.lines = known  # type: ignore[assignment]  # what is None still is dropped by _apply
         if special is not None:
             _apply(head, special)
         return head
@@ -166,10 +163,10 @@ class HeadParser:
         limits = self._limits
         size = len(request_line)
         if size > limits.max_request_line:
-            raise ProtocolError(414, f"request line of {size} bytes, at most {limits.max_request_line} allowed")
+            raise ProtocolError(414, f"request line of more than {limits.max_request_line} bytes")
         size = len(raw) - size
         if size > limits.max_header_size:
-            raise ProtocolError(431, f"header section of {size} bytes, at most {limits.max_header_size} allowed")
+            raise ProtocolError(431, f"header section of more than {limits.max_header_size} bytes")
         if count > limits.max_headers:
             raise ProtocolError(431, f"{count} header fields, at most {limits.max_headers} allowed")
 
@@ -232,6 +229,9 @@ class HeadParser:
             coding = _find_coding(self._tokens)
             if coding is not None:
                 raise coding from None
+            # The tokenizer has two names for it, by the line before.
+            if any(line.startswith((b" ", b"\t")) for line in lines):
+                raise ProtocolError(400, "a field line begins with a space (RFC 9112 section 5.2)") from None
             raise ProtocolError(400, f"{str(error).lower()} (RFC 9112 section 5)") from None
         finally:
             # It may wait for content now, or for nothing more: its part is over with the fields.
@@ -345,8 +345,13 @@ def _apply_connection(head: RequestHead, special: _Special) -> None:
         # RFC 9110 section 7.6.1: an intermediary removes what Connection names - but never what protects the
         # application: naming X-Forwarded-For there would make the edge delete its own word (CVE-2024-45410).
         head.lines = [line for line in head.lines if not _is_deleted(line.partition(b"\n")[0], named)]
-    if b"upgrade" in options and special.upgrade == [b"websocket"] and head.method == b"GET" and head.version == b"1.1":
+    if b"upgrade" in options and special.upgrade == [b"websocket"] and _may_upgrade(head):
         head.upgrade = check_handshake(head.fields)
+
+
+def _may_upgrade(head: RequestHead) -> bool:
+    """RFC 6455 section 4.1 asks for these; content would be taken for the first bytes of the WebSocket."""
+    return head.method == b"GET" and head.version == b"1.1" and head.length == 0
 
 
 def _is_deleted(name: bytes, named: set[bytes]) -> bool:

@@ -130,7 +130,12 @@ class Http1Connection:
         raw = data if end == len(data) else data[:end]
         rest = b"" if end == len(data) else data[end:]
         self._stream += 1
-        head = self._parser.parse(raw, self._stream)
+        try:
+            head = self._parser.parse(raw, self._stream)
+        except ProtocolError:
+            # What shows before a head is whole is told first: the reason must not depend on how the bytes were split.
+            self._parser.check_partial(raw)
+            raise
         self._close = not head.keep_alive
         if head.length == 0:
             self.state = _ANSWER
@@ -197,16 +202,17 @@ class Http1Connection:
             self._close = True  # the rest of the request would have to be read first: nobody will
         if status == 204 or status == 304 or head.method == b"HEAD":
             body = b""
+            self.written = 0
             self._remaining = 0  # whatever comes is too much: it would be taken for the next answer
             framing = b"content-length: %b\r\n" % length if length and status != 204 else b""
         elif length:
             framing = b"content-length: %b\r\n" % length
+            self.written = len(body)
             self._remaining = int(length) - len(body)
             if self._remaining < 0 or (end and self._remaining):
                 raise ProtocolError(502, f"the application's content does not have the {int(length)} bytes announced")
         else:
             framing, body = self._begin_unknown(head, body, end)
-        self.written = len(body)
         if self._close:
             framing += b"connection: close\r\n"
         elif head.version == b"1.0":
@@ -218,9 +224,11 @@ class Http1Connection:
     def _begin_unknown(self, head: RequestHead, body: bytes, end: bool) -> tuple[bytes, bytes]:
         """Begin content whose length nobody knows: return the framing field, and the first content framed."""
         if head.version == b"1.0":
+            self.written = len(body)
             self._close = True  # RFC 9112 section 6.3: the end of the connection ends the content
             return b"", body
         self._chunked_answer = True
+        self.written = 0
         body = self.encode_data(body)
         return b"transfer-encoding: chunked\r\n", body + self.encode_end([]) if end else body
 

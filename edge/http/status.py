@@ -22,8 +22,3 @@ def phrase(status: int) -> str:
 STATUS_LINES: Mapping[int, bytes] = {
     status: b"HTTP/1.1 %d %b\r\n" % (status, phrase(status).encode()) for status in range(100, 600)
 }
-
-
-def has_content(status: int) -> bool:
-    """True if an answer of this status can have content (RFC 9110 sections 15.3.5 and 15.4.5)."""
-    return status >= 200 and status != 204 and status != 304

@@ -11,6 +11,8 @@ from edge.http.events import ProtocolError
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 VERSION = b"13"
+# RFC 6455 section 4.2.2 asks for the first in a 426, RFC 9110 section 15.5.22 for the others.
+_VERSION_FIELDS = ((b"sec-websocket-version", VERSION), (b"upgrade", b"websocket"), (b"connection", b"upgrade"))
 
 
 def check_handshake(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
@@ -22,7 +24,7 @@ def check_handshake(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
     if versions != [VERSION]:
         found = b", ".join(versions)
         reason = f"WebSocket version {found!r}, only {VERSION!r} is spoken (RFC 6455 section 4.4)"
-        raise ProtocolError(426, reason, ((b"sec-websocket-version", VERSION),))
+        raise ProtocolError(426, reason, _VERSION_FIELDS)
     keys = [value for name, value in fields if name == b"sec-websocket-key"]
     if len(keys) != 1 or not _is_key(keys[0]):
         raise ProtocolError(400, f"Sec-WebSocket-Key {keys!r} is not one value of 16 bytes (RFC 6455 section 4.1)")
