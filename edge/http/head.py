@@ -7,7 +7,7 @@ rule is a row of the corpus in tests/corpus/http1.
 
 Field lines repeat: a client sends the same User-Agent, Accept and Cookie with each request, which is what HPACK lives
 on. So a line that has been tokenized is remembered, byte for byte, with its name in lower case and its value, and a
-head of known lines costs a dictionary look-up a line. What is remembered passed the tokenizer in the same state (a
+head of known lines costs a dictionary look-up a line. Request lines are remembered in the same way. What is remembered passed the tokenizer in the same state (a
 field line in a head), so the result is the same. Three rules keep that honest:
 
 - framing (Content-Length, Transfer-Encoding) is never remembered: the tokenizer sees those lines together, each time;
@@ -103,7 +103,7 @@ class _Special:
 class HeadParser:
     """Parses the heads of all connections of a process; between two calls it holds nothing but remembered lines."""
 
-    __slots__ = ("_limits", "_plain", "_special", "_tokenizer", "_tokens", "_unchecked_size")
+    __slots__ = ("_limits", "_plain", "_requests", "_special", "_tokenizer", "_tokens", "_unchecked_size")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
@@ -111,6 +111,7 @@ class HeadParser:
         self._unchecked_size = min(limits.max_request_line, limits.max_header_size)
         self._plain: dict[bytes, bytes] = {}
         self._special: dict[bytes, tuple[bytes, int]] = {}
+        self._requests: dict[bytes, tuple[bytes, bytes, bytes]] = {}
         self._tokens: list[tuple[bytes, bytes]] = []
         self._tokenizer = httptools.HttpRequestParser(self)
 
@@ -118,6 +119,7 @@ class HeadParser:
         """Drop the remembered lines."""
         self._plain.clear()
         self._special.clear()
+        self._requests.clear()
 
     def check_partial(self, data: bytes) -> None:
         """Refuse what can become no head within the limits, without waiting for its end.
@@ -142,11 +144,11 @@ class HeadParser:
         request_line = lines[0]
         if len(raw) > self._unchecked_size or len(lines) - 3 > self._limits.max_headers:
             self._check_sizes(raw, request_line, len(lines) - 3)
-        method, target, version = _parse_request_line(request_line)
+        method, target, version = self._requests.get(request_line) or self._parse_request_line(request_line)
         lines = lines[1:-2]
         known = list(map(self._plain.get, lines))
         host, special = self._take_special(lines, known)
-        if not host or not _cached_is_valid_host(host) or not _ORIGIN_FORM.fullmatch(target):
+        if not host or target[:1] != b"/" or not _cached_is_valid_host(host):
             target, host = _check_target(method, target, version, host)
         head = RequestHead(stream, method, target, version, host or b"")
         head.keep_alive = version == b"1.1"
@@ -154,6 +156,15 @@ class HeadParser:
         if special is not None:
             _apply(head, special)
         return head
+
+    def _parse_request_line(self, line: bytes) -> tuple[bytes, bytes, bytes]:
+        """Return method, target and version; remember those of a request for a path."""
+        method, target, version = _parse_request_line(line)
+        if target[:1] == b"/" and len(line) <= MAX_LINE:
+            if len(self._requests) >= MAX_LINES:
+                self._requests.clear()
+            self._requests[line] = (method, target, version)
+        return method, target, version
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called back by the tokenizer."""
@@ -191,6 +202,8 @@ class HeadParser:
             field, flags = entry
             if flags & names.HOST:
                 if host is not None:
+                    # What the tokenizer refuses comes first, as it does for a head of new lines.
+                    self._learn([line for line, field in zip(lines, known, strict=True) if field is None])
                     raise ProtocolError(400, "more than one Host field (RFC 9112 section 3.2)")
                 host = field[5:]
             elif flags & names.ACTION:
@@ -250,6 +263,8 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
         raise ProtocolError(400, f"version {version_text[:20]!r} is not HTTP's (RFC 9112 section 2.3)")
     if method not in METHODS:
         raise _refuse_method(method)
+    if target[:1] == b"/" and not _ORIGIN_FORM.fullmatch(target):
+        raise ProtocolError(400, f"request target {target[:60]!r} holds what no URI can (RFC 9112 section 3.2.1)")
     return method, target, version
 
 
@@ -267,7 +282,7 @@ def _check_target(method: bytes, target: bytes, version: bytes, host: bytes | No
         raise ProtocolError(400, "no Host field (RFC 9112 section 3.2)")
     if host is not None and not _cached_is_valid_host(host):
         raise ProtocolError(400, f"Host {host[:60]!r} is not a host with an optional port (RFC 9110 section 7.2)")
-    if _ORIGIN_FORM.fullmatch(target) or (target == b"*" and method == b"OPTIONS"):
+    if target[:1] == b"/" or (target == b"*" and method == b"OPTIONS"):
         return target, host or b""
     match = _ABSOLUTE_FORM.fullmatch(target)
     if match is None or not _cached_is_valid_host(match[1]):
