@@ -162,6 +162,8 @@ def test_client_that_leaves_during_a_stream_is_logged_and_harms_nobody(serve: Se
         [line] = [line for line in server.access_lines() if line["target"] == "/events"]
         assert line["error"] == "the client left"
         assert client.get(f"https://localhost:{server.port}/done").json() == []
+        # The application's call still waits to go on, and the server would wait for it at its end.
+        client.post(f"https://localhost:{server.port}/release")
 
 
 def _echoes_with_websockets_sync(address: str, context: ssl.SSLContext, messages: list[str | bytes]) -> list[Any]:
