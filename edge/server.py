@@ -68,6 +68,8 @@ def serve(settings: ServeSettings) -> int:
     watch.follow(certificates)
     tls = TlsServer(build_base_context(), Sites(certificates)) if certificates else None
     listeners, remarks = open_listeners(settings.listen, has_certificate=bool(certificates), dev=settings.tls.dev)
+    if settings.tls.dev:
+        remarks.append(f"certificate for localhost signed by {edge_home(os.environ) / 'dev' / 'root.pem'}; trust that")
     with contextlib.ExitStack() as stack:
         stack.callback(close_listeners, listeners)
         run_dir = stack.enter_context(run_directory())
