@@ -179,7 +179,7 @@ def refused_hello(server: TlsServer, hello: bytes) -> tuple[str, bytes]:
 
 def test_tls_1_1_is_refused_with_an_alert(server: TlsServer, authority: TestAuthority) -> None:
     context = authority.client_context()
-    with pytest.warns(DeprecationWarning):
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"):
         context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")
     client = Client(server, context)
@@ -189,7 +189,7 @@ def test_tls_1_1_is_refused_with_an_alert(server: TlsServer, authority: TestAuth
     assert "version" in reason or "protocol" in reason
     assert alert_of(answer) == (2, 70)
     client.incoming.write(answer)
-    with pytest.raises(ssl.SSLError, match="(?i)protocol.version"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)protocol.version"):
         client.tls.do_handshake()
 
 
@@ -249,6 +249,6 @@ def test_record_that_was_changed_on_the_way_ends_the_connection_with_an_alert(
         client.channel.receive(first + bytes(second))
     assert client.channel.state is State.CLOSED
     client.incoming.write(client.channel.data_to_send())
-    with pytest.raises(ssl.SSLError, match="(?i)bad.record.mac"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)bad.record.mac"):
         client.tls.read(1)
     assert client.channel.receive(b"more") == b""
