@@ -57,6 +57,8 @@ class EdgeProcess:
         self.settings = settings
         limits = settings.limits
         self.head_parser = HeadParser(HeadLimits(limits.max_request_line, limits.max_header_size, limits.max_headers))
+        # Requests on one connection; a keep-alive time of 0 closes it after each.
+        self.max_requests = limits.keepalive_requests if settings.timeouts.keep_alive else 1
         self.clock = Clock()
         self.access_log = (
             AccessLog(1, json_lines=wants_json(settings.logs.format), clock=self.clock)

@@ -196,7 +196,11 @@ class HttpExchange:
         """
         kind = message["type"]
         if kind == "http.response.body":
-            await self._send_body(message.get("body", b""), message.get("more_body", False))
+            body, more = message.get("body", b""), message.get("more_body", False)
+            if more or not self._waits or not self._is_whole(body):
+                await self._send_body(body, more)
+            else:
+                self._write_head(body, end=True)
         elif kind == "http.response.start":
             self._send_start(message)
         elif kind == "http.response.trailers":
@@ -313,6 +317,13 @@ class HttpExchange:
         if self._credit <= 0 and not self._complete:
             await self._wait_credit()
 
+    def _is_whole(self, body: bytes) -> bool:
+        """True if the whole answer is a head that waits and this content: most answers are."""
+        size = len(body)
+        if self._gone or self._trailers or not self._has_content or size > wire.MAX_DATA:
+            return False
+        return self._remaining < 0 or self._remaining == size
+
     def _count(self, size: int, more: bool) -> None:
         """Hold the content against Content-Length: a client that trusts it would take what follows for an answer."""
         self._remaining -= size
@@ -342,7 +353,9 @@ class HttpExchange:
             if not self._length and self._has_content:
                 self._length = b"%d" % len(body)
         head = b"%d\n%b%b" % (self._status, self._length, self._fields)
-        self._link.write(wire.encode_frame(wire.RESPONSE, flags, self._stream, head, body))
+        size = len(head)
+        header = wire.HEADER.pack(size + len(body), size, self._stream, wire.RESPONSE, flags)
+        self._link.write(header + head + body)
         if end and self._waiters:
             self._wake()
 

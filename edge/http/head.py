@@ -7,8 +7,8 @@ rule is a row of the corpus in tests/corpus/http1.
 
 Field lines repeat: a client sends the same User-Agent, Accept and Cookie with each request, which is what HPACK lives
 on. So a line that has been tokenized is remembered, byte for byte, with its name in lower case and its value, and a
-head of known lines costs a dictionary look-up a line. Request lines are remembered in the same way. What is remembered passed the tokenizer in the same state (a
-field line in a head), so the result is the same. Three rules keep that honest:
+head of known lines costs a dictionary look-up a line. Request lines are remembered in the same way. What is remembered
+passed the same checks in the same state, so the result is the same. Three rules keep that honest:
 
 - framing (Content-Length, Transfer-Encoding) is never remembered: the tokenizer sees those lines together, each time;
 - a line that is new is tokenized together with all other new lines of its head;
@@ -264,7 +264,7 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
     if method not in METHODS:
         raise _refuse_method(method)
     if target[:1] == b"/" and not _ORIGIN_FORM.fullmatch(target):
-        raise ProtocolError(400, f"request target {target[:60]!r} holds what no URI can (RFC 9112 section 3.2.1)")
+        raise _refuse_target(target)
     return method, target, version
 
 
@@ -274,6 +274,12 @@ def _refuse_method(method: bytes) -> ProtocolError:
     if method in _REFUSED_METHODS:
         return ProtocolError(405, f"method {method.decode()} is not served", ((b"allow", ALLOW),))
     return ProtocolError(501, f"method {method[:20]!r} is not known")
+
+
+def _refuse_target(target: bytes) -> ProtocolError:
+    return ProtocolError(
+        400, f"request target {target[:60]!r} is neither a path nor an http URI (RFC 9112 section 3.2)"
+    )
 
 
 def _check_target(method: bytes, target: bytes, version: bytes, host: bytes | None) -> tuple[bytes, bytes]:
@@ -286,9 +292,7 @@ def _check_target(method: bytes, target: bytes, version: bytes, host: bytes | No
         return target, host or b""
     match = _ABSOLUTE_FORM.fullmatch(target)
     if match is None or not _cached_is_valid_host(match[1]):
-        raise ProtocolError(
-            400, f"request target {target[:60]!r} is neither a path nor an http URI (RFC 9112 section 3.2)"
-        )
+        raise _refuse_target(target)
     authority, path = match[1], match[2]
     if host is not None and authority.lower() != host.lower():
         raise ProtocolError(400, f"request target names {authority[:60]!r}, Host names {host[:60]!r}")

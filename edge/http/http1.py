@@ -17,6 +17,7 @@ while `has_input` (so the buffer holds at most what one read brought).
 from __future__ import annotations
 
 from enum import Enum
+from typing import Final
 
 from edge.http.chunked import ChunkedDecoder
 from edge.http.events import UNKNOWN_LENGTH, Data, Event, ProtocolError, Refusal, RequestHead
@@ -27,7 +28,8 @@ from edge.http.websocket import accept_key
 # `b"%b: %b\r\n"` once for each field: one formatting call writes a whole answer's fields.
 _FIELD_LINES = tuple(b"%b: %b\r\n" * count for count in range(65))
 
-_NOTHING: list[Event] = []
+# What `finish()` returns when the connection is idle: not a byte of the next request is there.
+IDLE: Final[list[Event]] = []
 
 
 class State(Enum):
@@ -297,7 +299,7 @@ class Http1Connection:
         self._remaining = -1
         self._chunked_answer = False
         if not self._buffer:
-            return _NOTHING
+            return IDLE
         data, self._buffer = self._buffer, b""
         return self.receive(data)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, cast
 from edge.dispatch.dispatcher import Overloaded
 from edge.dispatch.exchange import Exchange
 from edge.http.events import Data, Refusal, RequestHead
-from edge.http.http1 import Http1Connection
+from edge.http.http1 import IDLE, Http1Connection
 from edge.policy.chain import Answered, Origin
 from edge.policy.pages import error_page
 from edge.tls.channel import PlainHttpError, State, TlsChannel, TlsError
@@ -140,10 +140,10 @@ class ClientConnection(asyncio.Protocol):
                 if tls.peer_closed:
                     self._peer_ended()
                 return
-        if self.phase is _IDLE:
-            self.phase = _HEAD
-            self.deadline = monotonic() + self._edge.settings.timeouts.header
-        self._handle(self._core.receive(data))
+        events = self._core.receive(data)
+        if self.phase is _IDLE and not events:
+            self._enter(_HEAD)
+        self._handle(events)
         if tls is not None and tls.peer_closed:
             self._peer_ended()
 
@@ -190,7 +190,7 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = NEVER
         exchange = Exchange(self, head, edge.clock.next_id(), self._origin.address, now)
         self._exchange = exchange
-        if self._requests >= edge.settings.limits.keepalive_requests or edge.is_draining:
+        if self._requests >= edge.max_requests or edge.is_draining:
             self._core.close_after()
         try:
             request, exchange.request_id, exchange.client_address = self._site.policy.apply(
@@ -329,7 +329,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self.phase = _IDLE
         self.deadline = now + edge.settings.timeouts.keep_alive
-        if self._paused or events or not core.is_idle:
+        if events is not IDLE or self._paused:
             self._read_on(events)
 
     def want_content(self) -> None:
