@@ -21,7 +21,11 @@ from websockets.sync.client import ClientConnection, connect
 from tests.process.server import DEADLINE, clean_environment, wait_until
 
 _LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
-_FLAGS = [
+_FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+    "--remote-debugging-port=0",
+)
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
