@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edge.dispatch.exchange import Exchange
 
-# Lines leave together, at the latest after so many; the process's tick flushes what is there.
-FLUSH_COUNT = 256
+# Lines leave together, at the latest after so many; the process's tick flushes what is there. Few enough that what a
+# request was made of is used again while it is still in the cache.
+FLUSH_COUNT = 64
 
 # Query parameters that carry secrets by their name (reference: what log redaction lists agree on).
 _SECRETS = re.compile(

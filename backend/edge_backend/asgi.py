@@ -42,13 +42,14 @@ _KINDS = {
 }
 
 
+# Whether a head waits for its content, and whether it has done so for a whole tick.
+_NO, _YES, _LATE = 0, 1, 2
+
+
 class Link(Protocol):
     """The connection to one edge, as an exchange uses it."""
 
     def write(self, frames: bytes) -> None: ...
-
-    def defer(self, exchange: HttpExchange) -> None:
-        """Call `exchange.flush_start()` soon, if the application has sent no content by then."""
 
 
 def build_scope(parts: list[bytes], root_path: str, state: dict[str, Any]) -> Scope:
@@ -143,7 +144,7 @@ class HttpExchange:
         self._waiters: tuple[asyncio.Future[None], ...] = ()
         self._is_head = scope["method"] == "HEAD"
         self._started = False
-        self._waits = False  # the answer's head is made and waits for the first content
+        self._waits = _NO  # whether the answer's head is made and waits for the first content
         self._status = 0
         self._length = b""
         self._fields = b""
@@ -220,14 +221,16 @@ class HttpExchange:
         """End the stream before its time; the edge answers 500, or closes when the answer has begun."""
         if not self._complete and not self._gone:
             self._complete = True
-            self._waits = False
+            self._waits = _NO
             self._link.write(wire.encode_reset(self._stream, reason))
             self._wake()
 
-    def flush_start(self) -> None:
-        """Send a head that waits for its content: the application takes its time."""
-        if self._waits:
+    def tick(self) -> None:
+        """Send a head that waits for its content since the last tick: the application takes its time."""
+        if self._waits is _LATE:
             self._write_head(b"", end=False)
+        elif self._waits:
+            self._waits = _LATE
 
     @property
     def is_gone(self) -> bool:
@@ -260,8 +263,6 @@ class HttpExchange:
         self._started = True
         if self._flags & _IS_STREAM:
             self._write_head(b"", end=False)
-        else:
-            self._link.defer(self)
 
     def _encode_start(self, status: int, headers: Iterable[Iterable[bytes]]) -> None:
         """Check the answer's fields and keep them until the content is known."""
@@ -293,7 +294,7 @@ class HttpExchange:
                 self._remaining = int(length)
         self._status = status
         self._flags = flags
-        self._waits = True
+        self._waits = _YES
 
     async def _send_body(self, body: bytes, more: bool) -> None:
         if self._gone:
@@ -345,7 +346,7 @@ class HttpExchange:
                 self._wake()
 
     def _write_head(self, body: bytes, *, end: bool) -> None:
-        self._waits = False
+        self._waits = _NO
         flags = self._flags & (wire.HAS_DATE | wire.HAS_SERVER)
         if end:
             flags |= wire.END

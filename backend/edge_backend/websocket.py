@@ -98,6 +98,11 @@ class WebSocketExchange:
         if self._denial is not None:
             self._denial.disconnect()
 
+    def tick(self) -> None:
+        """Move on a refusal whose content is slow to come."""
+        if self._denial is not None:
+            self._denial.tick()
+
     def drain(self) -> None:
         """The server is going away: close with 1012 (service restart)."""
         if self._accepted and not self._over and not self._closing:
