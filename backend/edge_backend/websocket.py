@@ -11,7 +11,7 @@ from collections import deque
 from typing import Any
 
 from websockets.datastructures import Headers
-from websockets.exceptions import ConnectionClosed, InvalidState
+from websockets.exceptions import ProtocolError
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.frames import Close, CloseCode, Frame, Opcode
 from websockets.protocol import State
@@ -25,6 +25,15 @@ from .settings import WorkerSettings
 # Between our Close frame and the end of the stream: how long the peer may take to answer it.
 CLOSE_TIMEOUT = 10.0
 
+# What may wait for the application, in bytes of messages: beyond it the client's bytes stay as they came, so that what
+# a few compressed bytes unpack to is bounded too (deflate reaches 1,032 to 1).
+MAX_WAITING = 64 * 1024
+_MESSAGE_COST = 256  # what an empty message takes
+_READ_SIZE = 16 * 1024
+
+# Fields of a 101 that are the handshake's own.
+_HANDSHAKE = frozenset((b"sec-websocket-accept", b"sec-websocket-extensions", b"connection", b"upgrade"))
+
 
 def build_websocket_scope(parts: list[bytes], root_path: str, state: dict[str, Any]) -> Scope:
     """Return the connection scope of a WebSocket out of the parts of a REQUEST head."""
@@ -33,7 +42,8 @@ def build_websocket_scope(parts: list[bytes], root_path: str, state: dict[str, A
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"
     offered = [value for name, value in scope["headers"] if name == b"sec-websocket-protocol"]
-    scope["subprotocols"] = [token.strip().decode("latin-1") for line in offered for token in line.split(b",")]
+    tokens = [token.strip().decode("latin-1") for line in offered for token in line.split(b",")]
+    scope["subprotocols"] = [token for token in tokens if token]
     scope["extensions"] = {"websocket.http.response": {}}
     return scope
 
@@ -53,7 +63,11 @@ class WebSocketExchange:
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
         self._credit = wire.INITIAL_WINDOW
-        self._taken = 0
+        self._taken = 0  # bytes read, for which no credit went back yet
+        self._in = bytearray()  # bytes of the client that wait for the application to read
+        self._ended = False  # no more will come of them
+        self._waiting = 0  # the size of `_messages`
+        self._out = bytearray()  # bytes that wait for credit
         self._fragments: list[bytes] = []
         self._fragments_are_text = False
         self._accepted = False
@@ -67,28 +81,21 @@ class WebSocketExchange:
 
     def feed_data(self, body: bytes, ended: bool) -> None:
         """Take bytes of the WebSocket from the edge; `ended`: the client closed its side."""
-        self._taken += len(body)
+        if self._over:
+            return
         self._pong_due = False  # whatever comes shows that the peer is there
-        self._protocol.receive_data(body)
-        if ended:
-            self._protocol.receive_eof()
-        for event in self._protocol.events_received():
-            assert isinstance(event, Frame)
-            self._receive_frame(event)
-        self._flush()
-        # The core has asked for the end of the stream: both have sent Close, or the peer broke the protocol. The server
-        # closes first (RFC 6455 section 7.1.1), and the client waits for it.
-        if self._protocol.eof_sent or self._protocol.state is State.CLOSED or ended:
-            self._end()
-        if not self._messages:
-            self._give_credit()
+        self._in += body
+        self._ended = self._ended or ended
+        self._read()
 
     def feed_credit(self, credit: int) -> None:
         """Take leave to send `credit` bytes more."""
         self._credit += credit
-        self._writable.set()
         if self._denial is not None:
             self._denial.feed_credit(credit)
+        elif not self._over:
+            self._send_out()
+            self._end_when_sent()
 
     def disconnect(self) -> None:
         """The connection is lost: close code 1006 for the application (RFC 6455 section 7.1.5)."""
@@ -118,8 +125,10 @@ class WebSocketExchange:
             self._readable.clear()
             await self._readable.wait()
         message = self._messages.popleft()
-        if not self._messages and not self._over:
-            self._give_credit()
+        if message["type"] == "websocket.receive":
+            self._waiting -= _message_size(message)
+            if self._in or self._ended:
+                self._read()
         return message
 
     async def send(self, message: Message) -> None:
@@ -164,10 +173,53 @@ class WebSocketExchange:
 
     @property
     def is_gone(self) -> bool:
-        """True when the client has left."""
-        return self._over
+        """True when the client has left, or is being sent away."""
+        return self._over or self._closing
+
+    async def wait_closed(self) -> None:
+        """The application has returned: wait for the end of the closing handshake."""
+        while not self._over and self._denial is None:
+            self._writable.clear()
+            await self._writable.wait()
 
     # Below: how.
+
+    def _read(self) -> None:
+        """Read as much of the client's bytes as the application has room for."""
+        while self._in and (self._waiting < MAX_WAITING or self._closing) and not self._protocol.eof_sent:
+            piece = bytes(self._in[:_READ_SIZE])
+            del self._in[:_READ_SIZE]
+            self._taken += len(piece)
+            self._protocol.receive_data(piece)
+            for event in self._protocol.events_received():
+                assert isinstance(event, Frame)
+                self._receive_frame(event)
+        self._flush()
+        if self._ended and not self._in:
+            self._end()
+        else:
+            self._end_when_sent()
+        if self._taken >= wire.WINDOW_STEP and not self._over:
+            self._give_credit()
+
+    def _end_when_sent(self) -> None:
+        """End the stream once the core is through and its last bytes are out.
+
+        Both have sent Close, or the peer broke the protocol. The server closes first (RFC 6455 section 7.1.1), and the
+        client waits for it.
+        """
+        if not self._protocol.eof_sent or self._over:
+            return
+        if not self._out:
+            self._end()
+        elif not self._closing:
+            self._wait_for_close()
+
+    def _wait_for_close(self) -> None:
+        self._closing = True
+        self._push_disconnect(*self._close_seen())
+        self._cancel_timer()
+        self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._end)
 
     def _accept(self, message: Message) -> None:
         if self._over:
@@ -179,7 +231,8 @@ class WebSocketExchange:
             name = classify_field(name)[0]
             if name == b"sec-websocket-protocol":
                 raise ApplicationError("websocket.accept: name the subprotocol in `subprotocol`, not in the headers")
-            parts += (name, value)
+            if name not in _HANDSHAKE:
+                parts += (name, value)
         subprotocol = message.get("subprotocol")
         if subprotocol:
             parts += (b"sec-websocket-protocol", subprotocol.encode("latin-1"))
@@ -212,15 +265,17 @@ class WebSocketExchange:
     async def _send_message(self, message: Message) -> None:
         if not self._accepted:
             raise ApplicationError("websocket.send before websocket.accept")
-        if self._over or self._closing:
+        if self._over or self._closing or self._protocol.state is not State.OPEN:
             raise ClientDisconnected("the client has disconnected")
-        data = message.get("bytes")
+        data, text = message.get("bytes"), message.get("text")
         if data is not None:
             self._protocol.send_binary(data)
+        elif text is not None:
+            self._protocol.send_text(text.encode())
         else:
-            self._protocol.send_text(message["text"].encode())
+            raise ApplicationError("websocket.send without `bytes` or `text`")
         self._flush()
-        while self._credit <= 0 and not self._over:
+        while self._out and not self._over:
             self._writable.clear()
             await self._writable.wait()
 
@@ -238,16 +293,10 @@ class WebSocketExchange:
     def _close(self, code: int, reason: str) -> None:
         try:
             self._protocol.send_close(code, reason)
-        except (InvalidState, ConnectionClosed):
-            return
-        self._closing = True
+        except ProtocolError as error:
+            raise ApplicationError(f"websocket.close with code {code!r} and reason {reason[:40]!r}: {error}") from None
+        self._wait_for_close()
         self._flush()
-        self._push_disconnect(code, reason)
-        self._cancel_timer()
-        self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._close_timed_out)
-
-    def _close_timed_out(self) -> None:
-        self._end()
 
     def _receive_frame(self, frame: Frame) -> None:
         if frame.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
@@ -275,6 +324,7 @@ class WebSocketExchange:
     def _push(self, message: Message) -> None:
         if not self._closing:
             self._messages.append(message)
+            self._waiting += _message_size(message)
             self._readable.set()
 
     def _push_disconnect(self, code: int, reason: str) -> None:
@@ -284,25 +334,30 @@ class WebSocketExchange:
 
     def _flush(self) -> None:
         for data in self._protocol.data_to_send():
-            # An empty piece asks for the end of the stream, which `_end()` sends.
-            for start in range(0, len(data), wire.MAX_DATA):
-                piece = data[start : start + wire.MAX_DATA]
-                self._credit -= len(piece)
-                self._link.write(wire.encode_frame(wire.DATA, 0, self._stream, b"", piece))
+            self._out += data  # an empty piece asks for the end of the stream, which `_end()` sends
+        if self._out:
+            self._send_out()
+
+    def _send_out(self) -> None:
+        while self._out and self._credit > 0:
+            size = min(self._credit, wire.MAX_DATA)
+            piece = bytes(self._out[:size])
+            del self._out[:size]
+            self._credit -= len(piece)
+            self._link.write(wire.encode_frame(wire.DATA, 0, self._stream, b"", piece))
+        if not self._out:
+            self._writable.set()
+
+    def _close_seen(self) -> tuple[int, str]:
+        """Return the code and reason with which it closes: the client's, else ours, else that of a lost connection."""
+        close = self._protocol.close_rcvd or self._protocol.close_sent
+        return (close.code, close.reason) if close is not None else (CloseCode.ABNORMAL_CLOSURE, "")
 
     def _end(self) -> None:
-        """Both sides are done, or the peer broke the protocol: finish the stream."""
+        """Both sides are done, the peer broke the protocol, or it has gone: finish the stream."""
         if self._over:
             return
-        if not self._closing:
-            received = self._protocol.close_rcvd
-            sent = self._protocol.close_sent
-            if received is not None:
-                self._push_disconnect(received.code, received.reason)
-            elif sent is not None:
-                self._push_disconnect(sent.code, sent.reason)
-            else:
-                self._push_disconnect(CloseCode.ABNORMAL_CLOSURE, "")
+        self._push_disconnect(*self._close_seen())
         self._link.write(wire.encode_frame(wire.DATA, wire.END, self._stream))
         self._stop()
 
@@ -333,7 +388,7 @@ class WebSocketExchange:
             self._schedule_ping()
 
     def _ping_answered(self) -> None:
-        if self._pong_due:
+        if self._pong_due and not self._in:  # else the pong may be among what the application does not read
             self._protocol.fail(CloseCode.INTERNAL_ERROR, "keepalive ping timeout")
             self._flush()
             self._end()
@@ -344,6 +399,11 @@ class WebSocketExchange:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _message_size(message: Message) -> int:
+    data = message.get("bytes")
+    return _MESSAGE_COST + len(message["text"] if data is None else data)
 
 
 def _new_protocol(settings: WorkerSettings) -> ServerProtocol:

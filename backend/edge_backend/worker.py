@@ -98,9 +98,11 @@ class WireConnection(asyncio.Protocol):
         worker = self._worker
         parts = wire.split_request(head)
         exchange: HttpExchange | WebSocketExchange
+        run = self._run
         if flags & wire.UPGRADE:
             scope = build_websocket_scope(parts, worker.settings.root_path, worker.state)
             exchange = WebSocketExchange(self, stream, scope, worker.settings)
+            run = self._run_websocket
         else:
             scope = build_scope(parts, worker.settings.root_path, worker.state)
             exchange = HttpExchange(self, stream, flags, scope, body)
@@ -108,7 +110,7 @@ class WireConnection(asyncio.Protocol):
         if not self._is_ticking:
             self._is_ticking = True
             worker.loop.call_later(TICK, self._tick)
-        exchange.task = worker.loop.create_task(self._run(stream, exchange))
+        exchange.task = worker.loop.create_task(run(stream, exchange))
 
     async def _run(self, stream: int, exchange: HttpExchange | WebSocketExchange) -> None:
         try:
@@ -132,6 +134,16 @@ class WireConnection(asyncio.Protocol):
             if reason is not None:
                 logger.error("application: returned without a whole response to %s", _describe(exchange))
                 exchange.fail(reason)
+        finally:
+            del self._exchanges[stream]
+
+    async def _run_websocket(self, stream: int, exchange: HttpExchange | WebSocketExchange) -> None:
+        assert isinstance(exchange, WebSocketExchange)
+        await self._run(stream, exchange)
+        # The application has returned; the client's Close is still to come, and the end of the stream with it.
+        self._exchanges[stream] = exchange
+        try:
+            await exchange.wait_closed()
         finally:
             del self._exchanges[stream]
 
