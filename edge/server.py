@@ -33,7 +33,7 @@ from edge.errors import ConfigError, EdgeError, StartError
 from edge.net.listener import Listener, close_listeners, open_listeners, start_listening
 from edge.observe import set_up_logging
 from edge.process import run_edge
-from edge.tls.contexts import MemoryCertificate, Sites, TlsServer, build_base_context
+from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 from edge_backend.pool import Kill, Pool, Spawn, StartFailure
 from edge_backend.settings import WorkerSettings
 from edge_backend.supervisor import WorkerProcess
@@ -66,7 +66,7 @@ def serve(settings: ServeSettings) -> int:
     watch = CertificateWatch(settings.tls.certificates)
     certificates = load_certificates(settings.tls)
     watch.follow(certificates)
-    tls = TlsServer(build_base_context(), Sites(certificates)) if certificates else None
+    tls = TlsServer.open(certificates) if certificates else None
     listeners, remarks = open_listeners(settings.listen, has_certificate=bool(certificates), dev=settings.tls.dev)
     if settings.tls.dev:
         remarks.append(f"certificate for localhost signed by {edge_home(os.environ) / 'dev' / 'root.pem'}; trust that")
@@ -441,8 +441,9 @@ class Master:
             logger.warning("drain: %g s are over; what still runs is cut off", self._settings.timeouts.drain)
         for worker in self._workers.values():
             worker.stop()
+        # A worker that is not ready has nothing to finish and may not hear of it: it gets the last grace only.
         rest = max(deadline - time.monotonic(), LAST_GRACE)
-        self._until(lambda: not self._workers or self._stop_signals > signals, time.monotonic() + rest)
+        self._until(lambda: not self._pool.ready_numbers or self._stop_signals > signals, time.monotonic() + rest)
 
     def _end_processes(self) -> None:
         """Kill and reap whatever still runs: nothing outlives the master."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.process.server import Authority, RawClient, Server, running, serving, wait_until
+from tests.process.server import Authority, RawClient, Server, clean_environment, running, serving, wait_until
 
 # `/wait` answers when the file named `go` is there, `/stream` sends a first piece, then waits for it too.
 WAITING = """
@@ -212,3 +212,20 @@ def test_run_folder_and_unix_socket_are_removed_at_the_end(tmp_path: Path, numbe
         assert server.stop(number) == 0
     assert not list(run.iterdir())
     assert not path.exists()
+
+
+def test_signal_while_the_application_starts_ends_it_soon(tmp_path: Path) -> None:
+    starting = """
+import asyncio, pathlib
+
+async def app(scope, receive, send):
+    pathlib.Path("began").touch()
+    await asyncio.sleep(60)
+"""
+    (tmp_path / "application.py").write_text(starting)
+    arguments = ("--port", "0", "--workers", "1", "application:app")
+    with Server(arguments, cwd=tmp_path, environ=clean_environment(EDGE_HOME=str(tmp_path))) as server:
+        wait_until((tmp_path / "began").exists, "the application starts")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.wait_end(10) == 0
+    assert server.errors == []
