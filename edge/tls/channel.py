@@ -17,7 +17,7 @@ import contextlib
 import ssl
 from enum import Enum
 
-from edge.tls.clienthello import ClientHelloError, NotTlsError, encode_alert, parse_client_hello
+from edge.tls.clienthello import ClientHelloError, NotTlsError, encode_alert, is_whole_hello, parse_client_hello
 from edge.tls.contexts import TlsServer
 
 # The memory BIO keeps the largest piece it ever held as capacity: small pieces keep an idle connection small.
@@ -122,7 +122,8 @@ class TlsChannel:
     def _receive_hello(self, data: bytes) -> bytes:
         self._hello += data
         try:
-            hello = parse_client_hello(self._hello)
+            if not is_whole_hello(self._hello) and parse_client_hello(self._hello) is None:
+                return b""
         except NotTlsError as error:
             self._outgoing = ssl.MemoryBIO()  # nothing to say in TLS to who does not speak it
             self.state = State.CLOSED
@@ -132,8 +133,6 @@ class TlsChannel:
         except ClientHelloError as error:
             self._fail_before_handshake(error.alert)
             raise TlsError(str(error)) from None
-        if hello is None:
-            return b""
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._object = self._server.base.wrap_bio(self._incoming, self._outgoing, server_side=True)

@@ -9,8 +9,9 @@ edge can resume what another one began, and a new certificate changes nothing ab
 certificates. They are made anew at every reload, proven, and put in place by swapping one reference; a context that
 serves is never changed, because a failed `load_cert_chain` breaks it.
 
-The site is switched in the server-name callback. That alone would be a trap: a client-certificate policy of the site's
-context would not apply. It is safe here because the base carries the whole policy.
+Where one set of certificates serves every name there is nothing to switch, and its context is the base until the
+first reload. Otherwise the site is switched in the server-name callback. That alone would be a trap: what the site's
+context says of client certificates would not apply. It is safe here because the base carries the whole policy.
 """
 
 from __future__ import annotations
@@ -89,6 +90,12 @@ class Sites:
         """Return the context of the certificates for this name: exact, wildcard, or the first certificate's."""
         return self._contexts[self._names.lookup(server_name)]
 
+    @property
+    def only_context(self) -> ssl.SSLContext | None:
+        """The context that serves every name; None if there are several."""
+        contexts = list(self._contexts.values())
+        return contexts[0] if len(contexts) == 1 else None
+
     def is_known(self, host: str) -> bool:
         """True if one of the certificates is valid for `host`."""
         return self._names.known(host)
@@ -99,8 +106,25 @@ class TlsServer:
 
     def __init__(self, base: ssl.SSLContext, sites: Sites) -> None:
         self.base = base
+        self._sites = sites
         self.sites = sites
-        base.sni_callback = self._switch
+
+    @classmethod
+    def open(cls, certificates: Sequence[SiteCertificate]) -> TlsServer:
+        """Return a server for the certificates."""
+        sites = Sites(certificates)
+        # Where one set of certificates serves every name, its context is the base: to switch costs 5 % of a handshake.
+        return cls(sites.only_context or build_base_context(), sites)
+
+    @property
+    def sites(self) -> Sites:
+        """Which certificates serve; setting it changes them for the handshakes to come."""
+        return self._sites
+
+    @sites.setter
+    def sites(self, sites: Sites) -> None:
+        self._sites = sites
+        self.base.sni_callback = None if sites.only_context is self.base else self._switch
 
     def is_known(self, host: str) -> bool:
         """True if one of the certificates of the moment is valid for `host`."""

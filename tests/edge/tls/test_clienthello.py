@@ -20,6 +20,7 @@ from edge.tls.clienthello import (
     ClientHelloError,
     NotTlsError,
     encode_alert,
+    is_whole_hello,
     parse_client_hello,
 )
 
@@ -386,3 +387,32 @@ def test_real_client_understands_the_alert(description: int, reason: str) -> Non
     with pytest.raises(ssl.SSLError) as caught:
         client.do_handshake()
     assert caught.value.reason == reason
+
+
+def test_whole_hello_is_told_from_each_of_its_beginnings() -> None:
+    data = real_hello("shop.example", ["h2", "http/1.1"])
+    assert is_whole_hello(data)
+    assert is_whole_hello(data + b"what follows")
+    assert not any(is_whole_hello(data[:size]) for size in range(len(data)))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(cut_into_records(message(body()), 20), id="in several records"),
+        pytest.param(b"\x15" + hello()[1:], id="not a handshake record"),
+        pytest.param(record(b"\x02" + message(body())[1:]), id="not a client hello"),
+        pytest.param(b"GET / HTTP/1.1\r\n", id="plain HTTP"),
+    ],
+)
+def test_hello_that_needs_a_closer_look_is_not_called_whole(data: bytes) -> None:
+    assert not is_whole_hello(data)
+
+
+@given(st.binary(max_size=80).map(lambda content: record(message(content))))
+def test_whole_hello_needs_no_more_bytes_to_be_parsed(data: bytes) -> None:
+    assert is_whole_hello(data)
+    try:
+        assert parse_client_hello(data) is not None
+    except ClientHelloError:
+        pass  # whole, and malformed
