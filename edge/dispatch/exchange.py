@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from edge.http.events import ProtocolError, RequestHead
-from edge.http.fields import RESPONSE_HOP, is_response_hop
+from edge.http.fields import REFUSED_TRAILER, RESPONSE_HOP, classify, is_response_hop
 from edge_backend import wire
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class Exchange:
             self._break_off("the worker's trailers are malformed")
             return
         try:
-            self._client.send_end(parts)
+            self._client.send_end(_allowed_trailers(parts))
         except ProtocolError as error:
             self._break_off(error.reason)
             return
@@ -312,5 +312,14 @@ def _without_hop(fields: list[bytes]) -> list[bytes]:
     kept: list[bytes] = []
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         if not is_response_hop(name):
+            kept += (name, value)
+    return kept
+
+
+def _allowed_trailers(fields: list[bytes]) -> list[bytes]:
+    """Return the trailer fields that neither frame, route nor authenticate (RFC 9110 section 6.5.1)."""
+    kept: list[bytes] = []
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
+        if not classify(name) & REFUSED_TRAILER:
             kept += (name, value)
     return kept
