@@ -42,6 +42,9 @@ RATE_GRACE = 20.0
 PLAIN_HTTP_ADVICE = b"This port speaks HTTPS: use https:// in place of http://\n"
 
 
+FieldPairs = tuple[tuple[bytes, bytes], ...]
+
+
 class Phase(IntEnum):
     """What the deadline is about."""
 
@@ -137,6 +140,10 @@ class ClientConnection(asyncio.Protocol):
                 self._tls_failed(tls, error)
                 return
             if not data:
+                # What came was for TLS alone, and may want an answer: a renegotiation refused, a key update.
+                out = tls.data_to_send()
+                if out:
+                    self._write(out)
                 if tls.peer_closed:
                     self._peer_ended()
                 return
@@ -183,7 +190,7 @@ class ClientConnection(asyncio.Protocol):
         edge = self._edge
         now = monotonic()
         self._requests += 1
-        if not head.complete:
+        if not head.complete and not head.expect:
             self._begin_content(now)
         else:
             self.phase = _ANSWER
@@ -198,9 +205,14 @@ class ClientConnection(asyncio.Protocol):
             )
             edge.dispatcher.submit(exchange, request)
         except Answered as answer:
-            self.refuse(exchange, answer.status, answer.reason, answer.fields)
+            self._refuse_soon(exchange, answer.status, answer.reason, answer.fields)
         except Overloaded as error:
-            self.refuse(exchange, 503, str(error), ((b"retry-after", b"1"),))
+            self._refuse_soon(exchange, 503, str(error), ((b"retry-after", b"1"),))
+
+    def _refuse_soon(self, exchange: Exchange, status: int, reason: str, fields: FieldPairs) -> None:
+        """Refuse in the next turn of the loop: the answer begins the next request, and a client may send thousands of
+        them in one read, which would be thousands of calls within each other."""
+        asyncio.get_running_loop().call_soon(self.refuse, exchange, status, reason, fields)
 
     def _feed(self, data: Data) -> None:
         exchange = self._exchange
@@ -276,6 +288,8 @@ class ClientConnection(asyncio.Protocol):
     def send_continue(self) -> None:
         """Tell the client to send its content."""
         self._send(self._core.encode_continue())
+        if not self._core.request_is_complete:
+            self._begin_content(monotonic())  # until now the client was not the one to wait for
 
     def send_upgrade(self, exchange: Exchange, fields: list[bytes]) -> None:
         """Answer a WebSocket handshake; opaque bytes from here on."""
@@ -284,11 +298,9 @@ class ClientConnection(asyncio.Protocol):
         self._send(self._core.encode_upgrade(exchange.head, fields, self._own_fields(exchange, 0)))
         self._read_on(self._core.receive(b""))
 
-    def refuse(
-        self, exchange: Exchange, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()
-    ) -> None:
+    def refuse(self, exchange: Exchange, status: int, reason: str, fields: FieldPairs = ()) -> None:
         """Answer a request that was read but will not be served, or got no answer; `reason` is for the log."""
-        if self.phase >= Phase.LINGER:
+        if self.phase >= Phase.LINGER or self._exchange is not exchange:
             return
         if reason:
             logger.warning("%s: %s %s refused with %d: %s", self.address, *_name(exchange.head), status, reason)

@@ -267,8 +267,8 @@ class RawClient:
 
     def receive_rest(self) -> bytes:
         """Receive until the peer closes."""
-        data = b""
+        pieces = []
         with contextlib.suppress(ConnectionResetError):
             while piece := self.sock.recv(65536):
-                data += piece
-        return data
+                pieces.append(piece)
+        return b"".join(pieces)
