@@ -225,12 +225,18 @@ class HttpExchange:
             self._link.write(wire.encode_reset(self._stream, reason))
             self._wake()
 
-    def tick(self) -> None:
-        """Send a head that waits for its content since the last tick: the application takes its time."""
+    def tick(self) -> bool:
+        """Send a head that waits for its content since the last tick: the application takes its time.
+
+        Return whether there is a head still to come, so that another tick is needed.
+        """
         if self._waits is _LATE:
             self._write_head(b"", end=False)
-        elif self._waits:
+            return False
+        if self._waits:
             self._waits = _LATE
+            return True
+        return not self._started and not self._complete
 
     @property
     def is_gone(self) -> bool:

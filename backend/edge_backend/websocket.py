@@ -105,10 +105,11 @@ class WebSocketExchange:
         if self._denial is not None:
             self._denial.disconnect()
 
-    def tick(self) -> None:
-        """Move on a refusal whose content is slow to come."""
+    def tick(self) -> bool:
+        """Move on a refusal whose content is slow to come; return whether the handshake is still unanswered."""
         if self._denial is not None:
-            self._denial.tick()
+            return self._denial.tick()
+        return not self._accepted and not self._over
 
     def drain(self) -> None:
         """The server is going away: close with 1012 (service restart)."""

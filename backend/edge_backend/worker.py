@@ -165,9 +165,8 @@ class WireConnection(asyncio.Protocol):
             exchange.disconnect()
 
     def _tick(self) -> None:
-        for exchange in list(self._exchanges.values()):
-            exchange.tick()
-        self._is_ticking = bool(self._exchanges)
+        again = [exchange.tick() for exchange in list(self._exchanges.values())]
+        self._is_ticking = any(again)
         if self._is_ticking:
             self._worker.loop.call_later(TICK, self._tick)
 
