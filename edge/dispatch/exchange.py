@@ -203,8 +203,10 @@ class Exchange:
             or b"\r" in head
             or b"\0" in head
             or not (parts[1].isdigit() or not parts[1])
+            or self.answered
+            or (status == 101 and not self.head.upgrade)
         ):
-            self._fail(502, "the worker's answer has no valid status, length or field")
+            self._fail(502, "the worker's answer has no valid status, length or field, or is not due")
             return
         fields = parts[2:]
         if b"\nx-" in head or not RESPONSE_HOP.isdisjoint(fields[::2]):

@@ -74,11 +74,12 @@ class WorkerLink(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            frames = self._reader.receive(data)
+            self._receive_frames(self._reader.receive(data))
         except wire.WireError as error:
             logger.error("worker %d: %s; connection closed", self.number, error)
             self._transport.abort()
-            return
+
+    def _receive_frames(self, frames: list[wire.Frame]) -> None:
         streams = self.streams
         for kind, flags, stream, head, body in frames:
             exchange = streams.get(stream)
@@ -109,11 +110,7 @@ class WorkerLink(asyncio.Protocol):
 
     def _receive_control(self, kind: int, head: bytes) -> None:
         if kind == wire.HELLO:
-            try:
-                wire.decode_hello(head)
-            except wire.WireError as error:
-                logger.error("worker %d: %s; connection closed", self.number, error)
-                self._transport.abort()
+            wire.decode_hello(head)
         elif kind == wire.READY and not self.is_ready:
             self.is_ready = True
             self._dispatcher.add(self)
