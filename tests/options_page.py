@@ -1,0 +1,59 @@
+"""The reference of the options, out of edge.config: `python -m tests.options_page` writes docs/reference/options.md."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge.config import SECTIONS, section_options
+from edge.options import Option
+
+PAGE = Path(__file__).resolve().parent.parent / "docs/reference/options.md"
+
+_HEAD = """\
+# Options
+
+`edge serve [OPTIONS] MODULE:ATTR`. This page is made by `python -m tests.options_page`; a test holds it to the source.
+
+A flag is stronger than its variable, a variable stronger than the default. In Python, `edge.run("app:app",
+max_body="1GiB")` takes the same names with underscores. An option that may be repeated takes a list there, and in a
+variable its values stand with commas or spaces between them. Sizes are `8192`, `8KiB`, `100MiB` or `2GiB` (powers of
+1024); durations are `10` (seconds), `500ms`, `2m` or `1h`; switches are `1` or `0`, `on` or `off`, `yes` or `no`,
+`true` or `false`.
+
+Where it listens by default: with a certificate on all interfaces, ports 443 (TLS) and 80 (redirects to the hosts of
+the certificates); on 8443 and 8080 where the system does not permit those, which one line says. With `--dev`, on the
+loopback addresses, port 8443. Without either, plain HTTP on 127.0.0.1:8000.
+"""
+
+
+def options_page() -> str:
+    """Return the text of the page."""
+    parts = [_HEAD]
+    for title, part in SECTIONS:
+        rows = [_row(option) for option in section_options(part)]
+        parts.append(f"## {title}\n\n| option | variables | default | |\n| --- | --- | --- | --- |\n" + "\n".join(rows))
+    return "\n\n".join(part.rstrip() for part in parts) + "\n"
+
+
+def _row(option: Option) -> str:
+    variables = ", ".join(f"`{variable}`" for variable in option.variables)
+    return f"| {_spelling(option)} | {variables} | {_cell(option.shown)} | {_cell(option.help)} |"
+
+
+def _spelling(option: Option) -> str:
+    if option.is_argument:
+        return f"`{option.kind.metavar}`"
+    flags = [f"`{flag}`" for flag in option.flags]
+    if option.kind.switch:
+        if option.shown == "on":
+            flags += [f"`--no-{flag.removeprefix('--')}`" for flag in option.flags]
+        return ", ".join(flags)
+    return f"{', '.join(flags)} {_cell(option.kind.metavar)}"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(options_page())

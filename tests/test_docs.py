@@ -1,0 +1,283 @@
+"""The documentation says what is: its commands run and print what stands there, its tables are those of the source."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from edge.cli import INTERRUPTED
+from edge.config import LimitSettings, TimeoutSettings, WebSocketSettings, section_options
+from edge.errors import ConfigError, StartError
+from edge.http import chunked, head
+from edge.net import connection
+from edge.options import Option
+from edge.policy import forwarded
+from edge.tls import clienthello
+from edge_backend import wire
+from tests.options_page import PAGE, options_page
+from tests.process.server import DEADLINE, ROOT, Authority, Server, clean_environment, wait_until
+
+DOCS = ROOT / "docs"
+PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
+_BLOCK = re.compile(r"^```(\w+)(?: ([\w.]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+# What was answered is logged by then, also on a machine that is busy.
+LOGGED = 10.0
+_INSTALL = ".venv/bin/pip install -q -e . && "
+
+
+def id_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def test_second_command_of_the_readme_is_what_ci_runs() -> None:
+    [*_, last] = (ROOT / ".ci/run").read_text().splitlines()
+    commands = [block[2].removeprefix("$ ").strip() for block in _BLOCK.findall((ROOT / "README.md").read_text())]
+    assert last == commands[1]
+
+
+def test_readme_opens_with_two_commands_that_make_their_own_environment() -> None:
+    first, second = (block[2].partition("\n")[0] for block in _BLOCK.findall((ROOT / "README.md").read_text())[:2])
+    assert first.startswith(f"$ python3 -m venv .venv && {_INSTALL}.venv/bin/edge serve --dev ")
+    assert second.startswith("$ python3 -m venv .venv-test && ")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=id_of)
+def test_links_lead_to_what_exists(page: Path) -> None:
+    for target in _LINK.findall(page.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        assert linked.exists(), target
+        if anchor:
+            headings = [line.lstrip("# ").lower() for line in linked.read_text().splitlines() if line.startswith("#")]
+            assert anchor in [heading.replace(" ", "-") for heading in headings], target
+
+
+def test_every_page_is_reachable_from_the_index() -> None:
+    linked = {(DOCS / target).resolve() for target in _LINK.findall((DOCS / "index.md").read_text())}
+    assert linked >= {page for page in DOCS.rglob("*.md") if page.name != "index.md"}
+
+
+def test_page_of_the_options_is_made_from_the_source() -> None:
+    assert PAGE.read_text() == options_page(), "run python -m tests.options_page"
+
+
+def rows(page: str) -> list[list[str]]:
+    """Return the cells of all tables of a page."""
+    lines = [line for line in (DOCS / page).read_text().splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [option for part in (LimitSettings, TimeoutSettings, WebSocketSettings) for option in section_options(part)],
+    ids=lambda option: option.key,
+)
+def test_limit_is_documented_with_its_default_and_a_reason(option: Option) -> None:
+    if option.kind.switch:
+        return  # permessage-deflate is no limit
+    [row] = [row for row in rows("reference/limits.md") if row[0] == f"`{option.flags[0]}`"]
+    assert row[1] == option.shown
+    assert all(row)
+
+
+@pytest.mark.parametrize(
+    ("what", "values"),
+    [
+        ("one chunk extension", (chunked.MAX_EXTENSION, chunked.MAX_EXTENSIONS)),
+        ("a trailer section", (chunked.MAX_TRAILERS, chunked.MAX_TRAILER_FIELDS)),
+        ("a ClientHello", (clienthello.MAX_HELLO_SIZE,)),
+        ("`X-Forwarded-For`", (forwarded.MAX_HOPS, forwarded.MAX_CHAIN_SIZE)),
+        ("a trusted proxy's `X-Request-ID`", (forwarded.MAX_REQUEST_ID_SIZE,)),
+        ("content on the way", (wire.INITIAL_WINDOW,)),
+        ("answer waiting", (connection.HIGH_WATER,)),
+        ("content read and dropped", (connection.LINGER_SIZE, int(connection.LINGER_TIME))),
+        ("field lines remembered", (head.MAX_LINES, head.MAX_LINE)),
+    ],
+)
+def test_fixed_limit_is_documented_as_it_is(what: str, values: tuple[int, ...]) -> None:
+    [row] = [row for row in rows("reference/limits.md") if row[0].startswith(what)]
+    assert tuple(int(number) for number in re.findall(r"\d+", row[1])) == values
+
+
+def test_every_status_that_the_edge_gives_is_documented() -> None:
+    given = set()
+    for source in (ROOT / "edge").rglob("*.py"):
+        given |= set(re.findall(r"(?:ProtocolError|Answered|_fail|Refusal)\((?:\w+, )?(\d{3}),", source.read_text()))
+        given |= set(re.findall(r"refuse\((?:self|exchange), (\d{3}),", source.read_text()))
+    documented = {status for row in rows("reference/http.md") for status in re.findall(r"\b[345]\d\d\b", row[1])}
+    assert given >= {"400", "408", "413", "431", "502", "503"}
+    assert given <= documented
+
+
+def test_exit_codes_are_documented() -> None:
+    documented = [row[0] for row in rows("reference/exit-codes.md") if row[0].isdigit()]
+    assert documented == ["0", str(StartError.exit_code), str(ConfigError.exit_code), str(INTERRUPTED)]
+
+
+class Reader:
+    """Somebody who types the commands of a page, in a copy of the examples, and looks at what they print."""
+
+    def __init__(self, folder: Path, authority: Authority) -> None:
+        self.folder = folder
+        self.home = folder / ".local/share/edge"
+        self._running = contextlib.ExitStack()
+        self._server: Server | None = None
+        shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+        (folder / "tls").mkdir()
+        shutil.copy(authority.cert, folder / "tls/fullchain.pem")
+        shutil.copy(authority.key, folder / "tls/privkey.pem")
+        # What `pip install` puts there.
+        command = folder / ".venv/bin/edge"
+        command.parent.mkdir(parents=True)
+        command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m edge "$@"\n')
+        command.chmod(0o755)
+        # On a terminal, curl shows no progress, as the answer is shown there.
+        (folder / ".curlrc").write_text('no-progress-meter\nnoproxy = "*"\n')
+        # On a terminal, the access log is for people; any user but root has the root of --dev in their home.
+        self._environ = clean_environment(
+            HOME=str(folder), EDGE_HOME=str(self.home), EDGE_LOG_FORMAT="console", EDGE_WORKERS="1"
+        )
+
+    def __enter__(self) -> Reader:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._running.close()
+
+    def read(self, text: str) -> int:
+        """Follow a page; return the number of commands."""
+        count = 0
+        for kind, name, content in _BLOCK.findall(text):
+            if kind == "python":
+                (self.folder / name).write_text(content)
+            elif kind == "log":
+                self._wait_logged(content.splitlines())
+            elif kind == "console":
+                for command, output in _commands(content):
+                    self._type(command, output)
+                    count += 1
+        return count
+
+    def _type(self, command: str, output: list[str]) -> None:
+        if ".venv-test" in command:
+            return  # what runs this test
+        command = command.rpartition(_INSTALL)[2]
+        if any("listening on" in line for line in output):
+            self._serve(command, output)
+            return
+        port = str(self._server.port) if self._server is not None else "8443"
+        done = subprocess.run(
+            ["bash", "-c", command.replace("8443", port)],
+            cwd=self.folder,
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        assert self._mask(done.stdout.splitlines()) == self._mask(output), command
+
+    def _serve(self, command: str, output: list[str]) -> None:
+        """Run a server as it stands there, but on a port that is free, in place of the one before."""
+        self._running.close()
+        program, *arguments = shlex.split(command)
+        assert (program, arguments[0]) == (".venv/bin/edge", "serve")
+        environ = self._environ if "--bind" in arguments else {**self._environ, "EDGE_PORT": "0"}
+        arguments = [argument.replace(":8443", ":0") for argument in arguments]
+        server = self._running.enter_context(Server(arguments[1:], cwd=self.folder, environ=environ))
+        self._server = server.wait_ready()
+        self._wait_logged([line for line in output if _has_ipv6() or "[::1]" not in line])
+
+    def _wait_logged(self, lines: list[str]) -> None:
+        server = self._server
+        assert server is not None
+        wanted = self._mask(lines)
+
+        def missing() -> list[str]:
+            logged = self._mask([*server.output, *server.errors])
+            return [line for line in wanted if line not in logged]
+
+        wait_until(lambda: not missing(), f"{missing()} in {self._mask([*server.output, *server.errors])}", LOGGED)
+
+    def _mask(self, lines: list[str]) -> list[str]:
+        """Return the lines without what differs from run to run: dates, ids, numbers above nine, the home folder."""
+        masked = [line.replace(str(self.folder), "~").rstrip() for line in lines]
+        masked = [re.sub(r"\b[0-9a-f]{20}\b", "ID", line) for line in masked]
+        masked = [re.sub(r"^date: .*", "date: DATE", line) for line in masked]
+        masked = [re.sub(r"^\d{4}-\d\d-\d\d[T ][\d:.,]+Z?", "TIME", line) for line in masked]
+        masked = [re.sub(r"(?<=in )[\d.]+ ms \(queue [\d.]+, app [\d.]+\)", "DURATIONS", line) for line in masked]
+        return [re.sub(r"(?<=:)\d{4,5}\b", "PORT", line) for line in masked]
+
+
+def _commands(block: str) -> Iterator[tuple[str, list[str]]]:
+    command, output = "", list[str]()
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            if command:
+                yield command, output
+            command, output = line[2:], []
+        else:
+            output.append(line)
+    yield command, output
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.mark.parametrize(
+    ("page", "count"),
+    [(ROOT / "README.md", 3), (DOCS / "quickstart.md", 8), (DOCS / "reference/exit-codes.md", 6)],
+    ids=["readme", "quickstart", "exit-codes"],
+)
+def test_commands_print_what_the_page_shows(page: Path, count: int, tmp_path: Path, authority: Authority) -> None:
+    for tool in ("bash", "curl"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed")
+    with Reader(tmp_path, authority) as reader:
+        assert reader.read(page.read_text()) == count
+
+
+def test_fields_of_the_access_log_are_documented(tmp_path: Path, authority: Authority) -> None:
+    documented = [row[0].strip("`") for row in rows("reference/logs.md") if len(row) == 3 and row[0] != "field"]
+    documented = [name for name in documented if name.isidentifier()]
+    environ = clean_environment(EDGE_HOME=str(tmp_path), PATH=os.environ["PATH"])
+    options = ["--cert", str(authority.cert), "--host", "127.0.0.1", "--port", "0", "--workers", "1"]
+    options += ["--max-header-size", "256", "--app-dir", str(ROOT / "examples"), "hello:app"]
+    with Server(options, cwd=tmp_path, environ=environ) as server:
+        server.wait_ready()
+        with httpx.Client(verify=authority.client_context(), trust_env=False) as client:
+            url = f"https://localhost:{server.port}/"
+            client.get(url)
+            assert client.get(url, headers={"x-large": "x" * 300}).status_code == 431
+        served, refused = server.wait_access(2)
+    assert [*served, "error"] == list(refused) == documented
+    [example] = [block[2] for block in _BLOCK.findall((DOCS / "reference/logs.md").read_text()) if block[0] == "json"]
+    assert list(json.loads(example)) == list(served)
