@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from edge.dispatch.exchange import Exchange
 
+logger = logging.getLogger("edge.access")
+
 # Lines leave together, at the latest after so many; the process's tick flushes what is there. Few enough that what a
 # request was made of is used again while it is still in the cache.
 FLUSH_COUNT = 64
@@ -97,9 +99,15 @@ class AccessLog:
         try:
             while data:
                 data = data[os.write(self._descriptor, data) :]
-        except OSError:
+        except OSError as error:
             # A full disk or a closed pipe must not end a request.
+            if not self._lost:
+                logger.warning("access log: %s; lines are lost until it can be written again", error.strerror)
             self._lost += len(finished)
+            return
+        if self._lost:
+            logger.warning("access log: it can be written again; up to %d lines were lost", self._lost)
+            self._lost = 0
 
     def _encode_json(self, exchange: Exchange, tls: bytes) -> bytes:
         head = exchange.head
