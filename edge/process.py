@@ -1,7 +1,7 @@
 """An edge process: an event loop, the listeners, the links to the workers, and the sweep.
 
 The master forks it with the listeners open and the contexts made. It gets its orders as JSON lines on a control socket:
-`workers` (who serves), `certificates` (new ones), `drain`. When the control socket closes, the master is gone and the
+`workers` (who serves), `certificates` (new ones), `drain`, `stop`. When the control socket closes, the master is gone and the
 edge ends too.
 """
 
@@ -126,7 +126,7 @@ class EdgeProcess:
         return Policy(
             scheme=b"https" if listener.tls else b"http",
             port=listener.public_port or 0,
-            address=listener.address.rpartition(":")[0].encode(),
+            address=listener.address.removeprefix("unix:").encode(),
             trust=TrustedProxies(forward.trusted_proxies, unix=forward.trust_unix),
             redirect=None if listener.tls or self._tls is None else self._redirect(self._tls),
         )
@@ -191,6 +191,8 @@ class EdgeProcess:
             self._tls.sites = Sites([MemoryCertificate.decode(item) for item in order["certificates"]])
         if "drain" in order:
             self._drain()
+        if "stop" in order:
+            self._stop()
 
     def _set_workers(self, workers: dict[int, str]) -> None:
         self._workers = workers
@@ -247,6 +249,12 @@ class EdgeProcess:
         for connection in list(self.connections):
             connection.drain()
         self.check_drained()
+
+    def _stop(self) -> None:
+        """End now; what is cut off gets its answer, if it had none, and its line in the log."""
+        for connection in list(self.connections):
+            connection.cut_off()
+        self._drained.set()
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -45,12 +45,15 @@ class Answered(Exception):
 
 
 class Origin:
-    """What the connection says about each of its requests, encoded once. `peer` is None unless it is trusted."""
+    """What the connection says about each of its requests, encoded once.
+
+    `peer` is None unless it is trusted, or on a Unix socket.
+    """
 
     __slots__ = ("address", "head", "last", "last_parts", "peer")
 
     def __init__(self, peer: Peer) -> None:
-        self.peer = peer if peer.trust is not None else None
+        self.peer = peer if peer.trust is not None or peer.client is None else None
         self.address, self.head = _encode_client(peer.client, peer.scheme)
         # The fields that the edge sets; what comes behind them is the request's host.
         self.last = b"\n".join((*chain.from_iterable(peer.fields), b"x-forwarded-host"))
@@ -67,7 +70,7 @@ class Policy:
         self._port = port
         self._trust = trust
         self._redirect = redirect
-        # What stands for the server when an HTTP/1.0 client names none.
+        # What stands for the server when an HTTP/1.0 client names none, and always on a Unix socket: its path.
         self._address = address
 
     def connect(self, peer: tuple[str, int] | None) -> Origin:
@@ -104,11 +107,14 @@ class Policy:
         return join_request(pieces, parts), request_id, origin.address
 
     def _forward(self, head: RequestHead, peer: Peer, request_id: bytes) -> tuple[bytes, bytes, bytes]:
-        """Take the word of a trusted proxy, as far as it can be trusted."""
+        """Take the word of a trusted proxy, as far as it can be trusted; whoever is on a Unix socket comes here too."""
         forwarded = forward(peer, head.host, head.fields)
         request_id = forwarded.request_id or request_id
         address, client = _encode_client(forwarded.client, forwarded.scheme)
-        server = _encode_server(forwarded.host or self._address, forwarded.scheme)
+        if peer.client is None and peer.trust is None:
+            server = self._address + b"\n"  # ASGI: the path of a Unix socket, and no port
+        else:
+            server = _encode_server(forwarded.host or self._address, forwarded.scheme)
         fields = [*forwarded.fields, *forwarded.edge_fields, (_ID, request_id)]
         pieces = [head.method, head.target, head.version, client, server, *chain.from_iterable(fields)]
         return join_request(pieces, _PARTS + 2 * len(fields)), request_id, address
