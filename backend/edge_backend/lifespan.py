@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 from .errors import ApplicationError, StartupError
-from .loader import Application
+from .loader import Application, application_traceback
 
 logger = logging.getLogger("edge.worker")
 
@@ -24,6 +24,7 @@ class Lifespan:
         self._started: asyncio.Future[str | None] = loop.create_future()
         self._stopped: asyncio.Future[str | None] = loop.create_future()
         self._task: asyncio.Task[None] | None = None
+        self._has_raised = False
 
     async def startup(self) -> None:
         """Wait until the application has started, or has shown that it has no lifespan.
@@ -35,8 +36,13 @@ class Lifespan:
         self._events.put_nowait({"type": "lifespan.startup"})
         self._task = asyncio.create_task(self._run())
         failure = await self._started
-        if failure is not None:
-            raise StartupError(failure)
+        if failure is None:
+            return
+        # Starlette sends its whole traceback as the message, and raises as well: the last line is the reason.
+        lines = failure.strip().splitlines() or [failure]
+        if len(lines) > 1 and not self._has_raised:
+            logger.error("application: lifespan startup failed: %s", failure)
+        raise StartupError(lines[-1])
 
     async def shutdown(self) -> None:
         """Wait until the application has shut down; a failure is logged, as nothing else can be done about it."""
@@ -57,17 +63,19 @@ class Lifespan:
         }
         try:
             await self._app(scope, self._events.get, self._send)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._raised(error)
         # An application that returns early has nothing to do at startup or shutdown.
         self._settle(self._started, None)
         self._settle(self._stopped, None)
 
-    def _raised(self, error: Exception) -> None:
+    def _raised(self, error: Exception | SystemExit) -> None:
+        self._has_raised = True
+        trace = (type(error), error, application_traceback(error.__traceback__))
         if self._started.done():
-            logger.error("application: exception in lifespan", exc_info=error)
-        elif self._mode == "on":
-            logger.error("application: exception in lifespan startup", exc_info=error)
+            logger.error("application: exception in lifespan", exc_info=trace)
+        elif self._mode == "on" or isinstance(error, SystemExit):
+            logger.error("application: exception in lifespan startup", exc_info=trace)
             self._settle(self._started, f"{type(error).__name__}: {error}")
         else:
             # Specification: an exception on the lifespan scope means that the application does not support it.

@@ -57,8 +57,11 @@ def _import(module_name: str, target: str) -> Any:
 
 
 def application_traceback(traceback: TracebackType | None) -> TracebackType | None:
-    """Return the part of a traceback that belongs to the application: without our frames and importlib's on top."""
-    while traceback is not None and traceback.tb_next is not None:
+    """Return the part of a traceback that belongs to the application: without our frames and importlib's on top.
+
+    None if nothing of it does: a syntax error in its first line happens in importlib.
+    """
+    while traceback is not None:
         name = traceback.tb_frame.f_globals.get("__name__", "")
         if not name.startswith(("edge_backend", "importlib", "asyncio")):
             break
