@@ -27,7 +27,7 @@ FLUSH_COUNT = 64
 
 # Query parameters that carry secrets by their name (reference: what log redaction lists agree on).
 _SECRETS = re.compile(
-    rb"([?&;](?:[A-Za-z0-9_.-]*(?:token|secret|passw(?:or)?d|api[_-]?key|signature)|key|code|sig|auth)=)[^&;#]*",
+    rb"([?&;](?:[A-Za-z0-9_.-]*(?:token|secret|passw(?:or)?d|api[_-]?key|signature)|key|code|sig|auth)=)[^&;#\s]*",
     re.IGNORECASE,
 )
 _CONTROL = re.compile(rb"[\x00-\x1f\x7f-\xff\"\\]")
@@ -152,10 +152,15 @@ class AccessLog:
         )
 
 
+def redact(text: bytes) -> bytes:
+    """Return a target, or a message that quotes one, without the values of query parameters that are secrets."""
+    return _SECRETS.sub(rb"\1[redacted]", text)
+
+
 def _clean_target(target: bytes) -> bytes:
     """Return the target for a log: no secret of the query, and nothing that could end the string."""
     if b"?" in target:
-        target = _SECRETS.sub(rb"\1[redacted]", target)
+        target = redact(target)
     return _escape(target) if b'"' in target else target
 
 
@@ -172,7 +177,11 @@ def wants_json(log_format: str) -> bool:
 def set_up_logging(level: str) -> None:
     """Send what the server itself has to say to standard error, one line each."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    formatter.converter = time.gmtime
+    formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"
+    formatter.default_msec_format = "%s.%03dZ"
+    handler.setFormatter(formatter)
     logger = logging.getLogger("edge")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.getLevelName(level.upper()))

@@ -1,8 +1,8 @@
 """An edge process: an event loop, the listeners, the links to the workers, and the sweep.
 
-The master forks it with the listeners open and the contexts made. It gets its orders as JSON lines on a control socket:
-`workers` (who serves), `certificates` (new ones), `drain`, `stop`. When the control socket closes, the master is gone and the
-edge ends too.
+The master forks it with the listeners open and the contexts made. It gets its orders as JSON lines on a control
+socket: `workers` (who serves), `certificates` (new ones), `drain`, `stop`. When the control socket closes, the master
+is gone and the edge ends too.
 """
 
 from __future__ import annotations

@@ -50,6 +50,8 @@ WATCH = 1.0
 SAME_WISH = 0.1
 # An edge process that lived for less than this is replaced when it would have.
 EDGE_PACE = 1.0
+# What an edge may take to answer and to log the requests that it cuts off.
+EDGE_GRACE = 0.5
 # What an edge or a worker may take to end after it was told to, before it is killed.
 LAST_GRACE = 2.0
 DEV_NAMES = ("localhost", "*.localhost", "127.0.0.1", "::1")
@@ -439,6 +441,9 @@ class Master:
         self._until(lambda: not self._edges or self._stop_signals > signals, deadline)
         if self._edges and self._stop_signals == signals:
             logger.warning("drain: %g s are over; what still runs is cut off", self._settings.timeouts.drain)
+        for edge in self._edges.values():
+            edge.order(stop=True)
+        self._until(lambda: not self._edges, time.monotonic() + EDGE_GRACE)
         for worker in self._workers.values():
             worker.stop()
         # A worker that is not ready has nothing to finish and may not hear of it: it gets the last grace only.

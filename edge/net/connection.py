@@ -20,6 +20,7 @@ from edge.dispatch.dispatcher import Overloaded
 from edge.dispatch.exchange import Exchange
 from edge.http.events import Data, Refusal, RequestHead
 from edge.http.http1 import IDLE, Http1Connection
+from edge.observe import redact
 from edge.policy.chain import Answered, Origin
 from edge.policy.pages import error_page
 from edge.tls.channel import PlainHttpError, State, TlsChannel, TlsError
@@ -243,12 +244,12 @@ class ClientConnection(asyncio.Protocol):
             )
         body = error_page(refusal.status, exchange.request_id) + advice
         own = self._own_fields(exchange, 0)
-        logger.warning(
-            "%s: request refused with %d: %s; connection closed", self.address, refusal.status, refusal.reason
-        )
+        # It may quote a request line that could not be read, with the secrets in it.
+        reason = redact(refusal.reason.encode()).decode()
+        logger.warning("%s: request refused with %d: %s; connection closed", self.address, refusal.status, reason)
         self._send(self._core.encode_refusal(refusal, own, body))
         exchange.written = len(body)
-        self._log_end(exchange, refusal.status, refusal.reason)
+        self._log_end(exchange, refusal.status, reason)
         self._linger()
 
     # What the exchange wants.
@@ -397,6 +398,20 @@ class ClientConnection(asyncio.Protocol):
     def abort(self) -> None:
         """Close without a word."""
         self._abort()
+
+    def cut_off(self) -> None:
+        """The server ends now: answer 503 if there is no answer yet, break off what has begun."""
+        exchange = self._exchange
+        if exchange is None:
+            self._abort()
+            return
+        exchange.cancel()
+        self._edge.dispatcher.withdraw(exchange)
+        if exchange.answered:
+            self.abort_exchange(exchange, "the server stopped")
+        else:
+            self._core.close_after()
+            self.refuse(exchange, 503, "the server stopped", ((b"retry-after", b"1"),))
 
     @property
     def address(self) -> str:
@@ -574,4 +589,4 @@ def _unread_head(refusal: Refusal) -> RequestHead:
 
 
 def _name(head: RequestHead) -> tuple[str, str]:
-    return head.method.decode("latin-1"), repr(head.target[:100].decode("latin-1"))
+    return head.method.decode("latin-1"), repr(redact(head.target)[:100].decode("latin-1"))

@@ -126,7 +126,7 @@ def test_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         wait_until(lambda: _signal_again(server), "the second signal ends it")
         assert server.wait_end() == 0
         assert time.monotonic() - started < 10
-        assert client.receive_rest() == b""
+        assert client.receive_rest().startswith(b"HTTP/1.1 503 ")
         assert not [pid for pid in children if is_running(pid)]
 
 
@@ -160,12 +160,7 @@ def test_drain_timeout_cuts_off_what_still_runs(tmp_path: Path) -> None:
     ):
         server.process.send_signal(signal.SIGTERM)
         assert server.wait_end(10) == 0
-        # A 502 when the worker was cut off before the edge, nothing otherwise; never half of an answer.
-        assert client.receive_rest().partition(b"\r\n")[0] in (
-            b"",
-            b"HTTP/1.1 500 Internal Server Error",
-            b"HTTP/1.1 502 Bad Gateway",
-        )
+        assert client.receive_rest().startswith(b"HTTP/1.1 503 ")
     assert [line for line in server.errors if "drain: 0.3 s are over; what still runs is cut off" in line]
 
 
