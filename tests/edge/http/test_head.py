@@ -127,6 +127,16 @@ def test_memory_is_bounded() -> None:
         assert remembered(parser) <= MAX_LINES
 
 
+def test_memory_of_request_lines_is_bounded() -> None:
+    parser = HeadParser(LIMITS)
+    for number in range(2 * MAX_LINES + 1):
+        head = parser.parse(b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n" % number, 1)
+        assert head.target == b"/%d" % number
+        assert len(parser._requests) <= MAX_LINES
+    parser.forget()
+    assert not parser._requests
+
+
 def test_forgetting_in_the_midst_of_a_head_loses_none_of_its_lines() -> None:
     parser = HeadParser(LIMITS)
     parser.parse(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 1)

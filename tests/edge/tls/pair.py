@@ -8,7 +8,7 @@ import trustme
 from cryptography import x509
 
 from edge.tls.channel import TlsChannel
-from edge.tls.contexts import MemoryCertificate, Sites, TlsServer, build_base_context
+from edge.tls.contexts import MemoryCertificate, TlsServer
 
 
 class TestAuthority:
@@ -35,7 +35,7 @@ class TestAuthority:
 
 def serve(*certificates: MemoryCertificate) -> TlsServer:
     """Return a server that has these certificates."""
-    return TlsServer(build_base_context(), Sites(certificates))
+    return TlsServer.open(certificates)
 
 
 class Client:

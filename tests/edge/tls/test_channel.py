@@ -220,10 +220,18 @@ def test_bytes_that_are_no_tls_are_refused_without_an_answer(server: TlsServer) 
     assert answer == b""
 
 
-def test_malformed_hello_is_refused_with_an_alert(server: TlsServer) -> None:
-    reason, answer = refused_hello(server, b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00")
+@pytest.mark.parametrize(
+    ("hello", "alert"),
+    [
+        (b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00", 50),  # a hello of one byte: decode_error
+        (b"\x16\x03\x01\x40\x01", 22),  # a record of more than 16 KiB: record_overflow
+        (b"\x16\x03\x01\x00\x04\x01\x00\x00\x64\x17\x03\x03\x00\x01", 10),  # data within it: unexpected_message
+    ],
+)
+def test_malformed_hello_is_refused_with_an_alert(server: TlsServer, hello: bytes, alert: int) -> None:
+    reason, answer = refused_hello(server, hello)
     assert reason
-    assert alert_of(answer)[0] == 2
+    assert alert_of(answer) == (2, alert)
 
 
 def test_client_that_refuses_our_certificate_is_named_with_its_reason(server: TlsServer) -> None:

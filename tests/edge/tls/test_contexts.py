@@ -107,6 +107,17 @@ def test_new_certificate_serves_from_the_next_handshake(server: TlsServer, autho
     assert before.channel.receive(before.encrypt(b"still here")) == b"still here"
 
 
+def test_certificates_for_several_names_may_follow_one_and_the_other_way_round(
+    authority: TestAuthority, shop: MemoryCertificate
+) -> None:
+    context = authority.client_context()
+    server = serve(shop)
+    server.sites = Sites([shop, authority.issue("other.example")])
+    assert handshake(server, context, "other.example").names() == ["other.example"]
+    server.sites = Sites([authority.issue("last.example")])
+    assert handshake(server, context, "last.example").names() == ["last.example"]
+
+
 def test_key_of_another_certificate_builds_no_sites(authority: TestAuthority, shop: MemoryCertificate) -> None:
     stranger = authority.issue("shop.example")
     with pytest.raises(ssl.SSLError, match="KEY_VALUES_MISMATCH"):
