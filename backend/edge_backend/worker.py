@@ -63,6 +63,7 @@ class WireConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._worker.connections.discard(self)
+        self._worker.keep_running(self.tasks)
         for exchange in list(self._exchanges.values()):
             exchange.disconnect()
 
@@ -197,6 +198,8 @@ class Worker:
         self.state: dict[str, Any] = {}
         self.loop: asyncio.AbstractEventLoop
         self.connections: set[WireConnection] = set()
+        # Application calls whose edge has gone: edges end before workers do, and background tasks outlive answers.
+        self._left_behind: list[asyncio.Task[None]] = []
         self._listener = listener
         self._control = control
         self._stopping = asyncio.Event()
@@ -222,6 +225,10 @@ class Worker:
         await lifespan.shutdown()
         return 0
 
+    def keep_running(self, tasks: list[asyncio.Task[None]]) -> None:
+        """Remember application calls whose connection is lost, so that the end of the worker waits for them."""
+        self._left_behind = [task for task in (*self._left_behind, *tasks) if not task.done()]
+
     async def _serve(self) -> None:
         # What start-up made lives as long as the process: the collector need not look at it again. A request allocates
         # some dozens of containers and leaves no cycle of ours behind: the default of 700 would collect every tenth.
@@ -240,6 +247,7 @@ class Worker:
         for connection in self.connections:
             connection.drain()
         tasks = [task for connection in self.connections for task in connection.tasks]
+        tasks += [task for task in self._left_behind if not task.done()]
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self.settings.drain_timeout)
             for task in late:

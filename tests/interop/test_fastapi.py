@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -37,6 +38,16 @@ def test_background_task_runs_after_the_answer(serve: Serve, authority: Authorit
         assert client.get("/done").json() == []
         client.post("/release")
         assert wait_until(lambda: client.get("/done").json(), "the background task is done") == ["mail"]
+
+
+def test_background_task_is_finished_before_the_server_ends(serve: Serve, authority: Authority) -> None:
+    server = serve("site_fastapi:app")
+    context = authority.client_context()
+    answer = httpx.post(f"https://localhost:{server.port}/write", verify=context, trust_env=False)
+    file = Path(answer.json())
+    assert not file.exists()
+    assert server.stop() == 0
+    assert file.read_text() == "written"
 
 
 def test_documentation_page_and_schema_are_served(client: httpx.Client) -> None:

@@ -1,7 +1,9 @@
 """A FastAPI application with what people use of it."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import BackgroundTasks, Depends, FastAPI, File, Form, Header, HTTPException, Request, UploadFile, WebSocket
@@ -24,6 +26,19 @@ async def start_task(word: str, tasks: BackgroundTasks) -> dict[str, list[str]]:
     """Answer before the task is done."""
     tasks.add_task(finish_later, word)
     return {"done": list(done)}
+
+
+def write_later(path: Path) -> None:
+    """Stand in for work that takes longer than its answer; FastAPI runs it in a thread."""
+    time.sleep(0.5)
+    path.write_text("written")
+
+
+@app.post("/write")
+def start_writing(tasks: BackgroundTasks) -> str:
+    """Answer before a file in the current directory is written."""
+    tasks.add_task(write_later, Path("written.txt"))
+    return str(Path("written.txt").absolute())
 
 
 @app.post("/release")
