@@ -57,7 +57,16 @@ METHODS = frozenset(
 _REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
 ALLOW = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 
-_cached_is_valid_host = lru_cache(maxsize=1024)(is_valid_host)
+# A name of DNS (RFC 1035 section 2.3.4) with a port.
+MAX_HOST = 253 + len(":65535")
+
+
+@lru_cache(maxsize=1024)
+def _cached_is_valid_host(host: bytes) -> bool:
+    # An exception is not remembered, and so neither is a host that would fill the memory with a thousand like it.
+    if len(host) > MAX_HOST:
+        raise ProtocolError(400, f"host of {len(host)} bytes, at most {MAX_HOST} allowed (RFC 1035 section 2.3.4)")
+    return is_valid_host(host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +158,10 @@ class HeadParser:
         known = list(map(self._plain.get, lines))
         host, special = self._take_special(lines, known)
         if not host or target[:1] != b"/" or not _cached_is_valid_host(host):
+            named = host
             target, host = _check_target(method, target, version, host)
+            if named is None and host:
+                known.insert(0, b"host\n" + host)  # RFC 9112 section 3.2.2: the target's authority becomes the field
         head = RequestHead(stream, method, target, version, host or b"")
         head.keep_alive = version == b"1.1"
         head.lines = known  # type: ignore[assignment]  # what is None still is dropped by _apply
