@@ -25,6 +25,7 @@ from edge.dispatch.link import RECONNECT, WorkerLink
 from edge.http.head import HeadLimits, HeadParser
 from edge.net.connection import ClientConnection
 from edge.net.listener import Listener
+from edge.net.stream import ClientStream
 from edge.observe import AccessLog, Clock, wants_json
 from edge.policy.chain import Policy, Redirect
 from edge.policy.forwarded import TrustedProxies
@@ -90,7 +91,7 @@ class EdgeProcess:
             return
         for number, candidate in enumerate(self.connections):
             if candidate.is_idle:
-                candidate.close_idle()
+                candidate.stream.close()
                 return
             if number == _RECLAIM_LOOKS:
                 break
@@ -100,7 +101,7 @@ class EdgeProcess:
             len(self.connections) - 1,
             self.settings.limits.max_connections,
         )
-        connection.abort()
+        connection.stream.abort()
 
     async def run(self, control: socket.socket) -> None:
         """Serve until told to drain and everything has ended, or until the master is gone."""
@@ -136,8 +137,11 @@ class EdgeProcess:
         return Redirect(ports[0] if ports else 443, tls.is_known)
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, listener: Listener, site: Site) -> asyncio.AbstractServer:
-        def factory() -> ClientConnection:
-            return ClientConnection(self, site)
+        def drive(stream: ClientStream) -> ClientConnection:
+            return ClientConnection(self, site, stream)
+
+        def factory() -> ClientStream:
+            return ClientStream(site.tls, self.settings.timeouts, drive)
 
         if listener.sock.family == socket.AF_UNIX:
             return await loop.create_unix_server(factory, sock=listener.sock)
@@ -160,8 +164,8 @@ class EdgeProcess:
             self._forget_at = now + FORGET
             self.head_parser.forget()
         for connection in list(self.connections):
-            if connection.deadline < now:
-                connection.expire(now)
+            if connection.stream.deadline < now:
+                connection.stream.expire(now)
         least = self.settings.timeouts.body_min_rate
         if least:
             for connection in list(self.connections):
