@@ -250,6 +250,20 @@ def test_trailers_that_would_frame_or_authenticate_are_dropped(shared: Site) -> 
     assert b"set-cookie" not in data
 
 
+def test_content_may_come_in_chunks_cut_anywhere(shared: Site) -> None:
+    content = bytes(range(256)) * 3000
+    chunks = [content[start : start + 77_777] for start in range(0, len(content), 77_777)]
+    sent = b"".join(b"%x;name=value\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\nA: b\r\n\r\n"
+    with shared.connect() as client:
+        client.send(b"POST /echo HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
+        for start in range(0, len(sent), 9_999):
+            client.send(sent[start : start + 9_999])
+        status, _, body = client.receive_response()
+        assert (status, body) == (200, f"{len(content)} {hashlib.sha256(content).hexdigest()}".encode())
+        client.send(b"GET /next HTTP/1.1\r\n" + HOST + b"\r\n")
+        assert client.receive_response()[2] == b"/next"
+
+
 def test_stray_empty_line_behind_content_does_not_disturb_the_next_request(shared: Site) -> None:
     with shared.connect() as client:
         client.send(b"POST /echo HTTP/1.1\r\n" + HOST + b"Content-Length: 1\r\n\r\na\r\n")
