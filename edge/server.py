@@ -54,6 +54,8 @@ EDGE_PACE = 1.0
 EDGE_GRACE = 0.5
 # What an edge or a worker may take to end after it was told to, before it is killed.
 LAST_GRACE = 2.0
+# What `sockaddr_un` holds on macOS (104; Linux has 108), less `/worker-4294967295.sock` and its end.
+MAX_RUN_DIRECTORY = 80
 DEV_NAMES = ("localhost", "*.localhost", "127.0.0.1", "::1")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
@@ -97,9 +99,21 @@ def load_certificates(settings: TlsSettings) -> list[Certificate]:
 
 @contextlib.contextmanager
 def run_directory() -> Iterator[Path]:
-    """Make the 0700 folder in which the sockets of this run lie, and remove it at the end."""
-    path = Path(tempfile.mkdtemp(prefix="edge-", dir=os.environ.get("XDG_RUNTIME_DIR") or None))
+    """Make the 0700 folder in which the sockets of this run lie, and remove it at the end.
+
+    Raises ConfigError if there can be none, or its path leaves no room for a socket's name.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    what = f"run directory in {base!r}"
+    do = "set XDG_RUNTIME_DIR to a short path that you may write to"
     try:
+        path = Path(tempfile.mkdtemp(prefix="edge-", dir=base))
+    except OSError as error:
+        raise ConfigError(f"{what}: {str(error.strerror).lower()}; {do}") from None
+    try:
+        size = len(os.fsencode(path))
+        if size > MAX_RUN_DIRECTORY:
+            raise ConfigError(f"{what}: its path has {size} bytes, at most {MAX_RUN_DIRECTORY} allowed; {do}")
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
