@@ -288,7 +288,8 @@ def set_up_logging(level: str) -> None:
 def main(listener_fd: int, control_fd: int) -> int:
     """Run a worker on the two inherited sockets and return its exit code."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+        # Not SIG_IGN: the application's own subprocesses would inherit that, and ignore terminate().
+        signal.signal(number, lambda number, frame: None)
     control = socket.socket(fileno=control_fd)
     listener = socket.socket(fileno=listener_fd)
     line = control.makefile("rb", buffering=0).readline()

@@ -130,8 +130,10 @@ class Exchange:
             self._kept = request
         size = len(request)
         frames = wire.HEADER.pack(size + len(body), size, stream, wire.REQUEST, flags) + request + body
-        if self._pending or self._pending_complete:
+        if not head.complete:
             frames += self._drain_pending()
+            if not self._pending:
+                self._client.want_content()  # it stopped reading while there was no worker
         return frames
 
     @property
