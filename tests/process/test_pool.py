@@ -6,6 +6,7 @@ import concurrent.futures
 import http.client
 import os
 import signal
+import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -140,7 +141,9 @@ def test_full_queue_is_answered_with_503_and_retry_after(
 ) -> None:
     arguments = ("--worker-concurrency", "1", "--queue", "2")
     with serving(tmp_path, APPLICATION, *arguments) as server, threads:
-        running = [threads.submit(ask, server.port, "/gate") for _ in range(4)]
+        running = [threads.submit(ask, server.port, "/gate")]
+        wait_notes(tmp_path, 1)
+        running += [threads.submit(ask, server.port, "/gate") for _ in range(3)]
         done, rest = concurrent.futures.wait(running, 20, concurrent.futures.FIRST_COMPLETED)
         [(status, _, retry_after)] = [future.result() for future in done]
         assert (status, retry_after) == (503, "1")
@@ -308,12 +311,12 @@ def test_worker_knows_neither_key_nor_file_of_the_certificate(tmp_path: Path, au
 
 
 def test_run_directory_is_private_and_gone_at_the_end(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    with serving(tmp_path, APPLICATION, XDG_RUNTIME_DIR=str(tmp_path / "run")) as server:
-        [folder] = (tmp_path / "run").iterdir()
+    # A short path: the name of a Unix socket has 107 bytes.
+    with tempfile.TemporaryDirectory() as run, serving(tmp_path, APPLICATION, XDG_RUNTIME_DIR=run) as server:
+        [folder] = Path(run).iterdir()
         assert folder.stat().st_mode & 0o777 == 0o700
         assert server.stop() == 0
-    assert list((tmp_path / "run").iterdir()) == []
+        assert list(Path(run).iterdir()) == []
 
 
 @pytest.mark.parametrize(("name", "message"), [("x" * 120, "its path has "), ("missing", "no such file or directory")])
