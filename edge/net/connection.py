@@ -48,6 +48,7 @@ class ClientConnection:
         "_core",
         "_edge",
         "_exchange",
+        "_is_held",
         "_origin",
         "_policy",
         "_requests",
@@ -62,6 +63,7 @@ class ClientConnection:
         self._core = Http1Connection(edge.head_parser, edge.settings.limits.max_body)
         self._exchange: Exchange | None = None
         self._requests = 0
+        self._is_held = False  # the answer is made, and not taken: the next request has to wait
         self._content_at = 0.0
         self._content_size = 0
         edge.admit(self)
@@ -98,6 +100,9 @@ class ClientConnection:
         """The client takes bytes again."""
         if self._exchange is not None:
             self._exchange.settle()
+        elif self._is_held:
+            self._is_held = False
+            self._go_on(monotonic())
 
     def expire(self, phase: Phase) -> None:
         """Refuse a request that does not come in time; a connection that never began one is only closed."""
@@ -286,15 +291,23 @@ class ClientConnection:
         edge = self._edge
         if edge.access_log is not None:
             edge.access_log.write(exchange, self.stream.tls_version)
-        events = core.finish()
+        if self.stream.is_congested:
+            # Answers to pipelined requests must not gather for a client that takes none: resume() goes on.
+            self._is_held = True
+        else:
+            self._go_on(now)
+
+    # Below: how.
+
+    def _go_on(self, now: float) -> None:
+        """Take the next request, which may be there already, or close."""
+        events = self._core.finish()
         if events is None:
             self.stream.linger()
             return
         self.stream.wait_request(now)
         if events is not IDLE or self.stream.is_paused:
             self._read_on(events)
-
-    # Below: how.
 
     def _read_on(self, events: list[RequestHead | Data | Refusal]) -> None:
         self.stream.read_on()

@@ -237,7 +237,7 @@ class ClientStream(asyncio.Protocol):
                 self._check_stall(now)
             case Phase.IDLE:
                 self.close()
-            case _:
+            case _ if not self._still_takes(now):
                 self.abort()
 
     def close(self) -> None:
@@ -290,6 +290,15 @@ class ClientStream(asyncio.Protocol):
     def _say_goodbye(self) -> None:
         if self._tls is not None:
             self._write_some(self._tls.close())
+
+    def _still_takes(self, now: float) -> bool:
+        """True while a client takes what was written before the close: it has the time of any other answer for that."""
+        left = self._transport.get_write_buffer_size()
+        if not left or left == self._stalled_at:
+            return False
+        self._stalled_at = left
+        self.deadline = now + self._timeouts.write_stall
+        return True
 
     def _check_stall(self, now: float) -> None:
         left = self._transport.get_write_buffer_size()
