@@ -13,6 +13,7 @@ import re
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
@@ -74,17 +75,21 @@ class Clock:
 class AccessLog:
     """One line for each request, to a file descriptor."""
 
-    __slots__ = ("_clock", "_descriptor", "_finished", "_json", "_lost")
+    __slots__ = ("_clock", "_descriptor", "_finished", "_json", "_later", "_lost")
 
-    def __init__(self, descriptor: int, *, json_lines: bool, clock: Clock) -> None:
+    def __init__(self, descriptor: int, *, json_lines: bool, clock: Clock, later: Callable[[], object]) -> None:
+        """`later` has `flush()` called soon; it is called when the first line is put down."""
         self._descriptor = descriptor
         self._json = json_lines
         self._clock = clock
+        self._later = later
         self._finished: list[tuple[Exchange, bytes]] = []
         self._lost = 0
 
     def write(self, exchange: Exchange, tls: bytes) -> None:
         """Log a request that is over; `tls` is the protocol's version, or empty."""
+        if not self._finished:
+            self._later()
         self._finished.append((exchange, tls))
         if len(self._finished) >= FLUSH_COUNT:
             self.flush()

@@ -62,7 +62,7 @@ class EdgeProcess:
         self.max_requests = limits.keepalive_requests if settings.timeouts.keep_alive else 1
         self.clock = Clock()
         self.access_log = (
-            AccessLog(1, json_lines=wants_json(settings.logs.format), clock=self.clock)
+            AccessLog(1, json_lines=wants_json(settings.logs.format), clock=self.clock, later=self._flush_soon)
             if settings.logs.access_log
             else None
         )
@@ -115,7 +115,6 @@ class EdgeProcess:
         gc.freeze()
         # Nothing of a request forms a cycle: the collector only has to find what errors leave behind.
         gc.set_threshold(50_000, 20, 50)
-        self._tick()
         loop.call_later(SWEEP, self._sweep)
         await self._drained.wait()
         for link in list(self._links.values()):
@@ -149,16 +148,19 @@ class EdgeProcess:
 
     # Time.
 
-    def _tick(self) -> None:
-        self.clock.tick(time.time())
-        self._flush_log()
-        asyncio.get_running_loop().call_later(FLUSH, self._tick)
+    def _flush_soon(self) -> None:
+        # Not at a fixed pace: an idle process is to sleep.
+        asyncio.get_running_loop().call_later(FLUSH, self._flush_log)
 
     def _flush_log(self) -> None:
+        self.clock.tick(time.time())
         if self.access_log is not None:
             self.access_log.flush()
 
     def _sweep(self) -> None:
+        # First of all the next one: whatever goes wrong here must not end the deadlines.
+        asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+        self.clock.tick(time.time())
         now = time.monotonic()
         if now >= self._forget_at:
             self._forget_at = now + FORGET
@@ -172,7 +174,6 @@ class EdgeProcess:
                 connection.check_rate(now, least)
         for exchange in self.dispatcher.expired(now):
             exchange.queue_timed_out()
-        asyncio.get_running_loop().call_later(SWEEP, self._sweep)
 
     # Orders.
 

@@ -47,7 +47,11 @@ class Log:
     def __init__(self, path: Path, *, json_lines: bool = True) -> None:
         self.path = path
         self.file = path.open("wb")
-        self.access = AccessLog(self.file.fileno(), json_lines=json_lines, clock=clock())
+        self.asked_to_flush = 0
+        self.access = AccessLog(self.file.fileno(), json_lines=json_lines, clock=clock(), later=self._flush_later)
+
+    def _flush_later(self) -> None:
+        self.asked_to_flush += 1
 
     def line(self, exchange: Exchange, tls: bytes = b"TLSv1.3") -> str:
         """Return the line of an exchange."""
@@ -118,14 +122,14 @@ def test_console_says_plain_and_the_reason(console: Log) -> None:
 
 @given(st.text(max_size=60))
 def test_any_reason_is_one_line_and_comes_back_out_of_json(reason: str) -> None:
-    encoded = AccessLog(-1, json_lines=True, clock=clock())._encode_json(over(reason=reason), b"")
+    encoded = AccessLog(-1, json_lines=True, clock=clock(), later=int)._encode_json(over(reason=reason), b"")
     assert encoded.count(b"\n") == 1
     assert json.loads(encoded).get("error", "") == reason
 
 
 @given(st.from_regex(rb'/[!"$-\[\]-~]*', fullmatch=True))
 def test_any_target_is_one_line_in_both_formats(target: bytes) -> None:
-    access = AccessLog(-1, json_lines=True, clock=clock())
+    access = AccessLog(-1, json_lines=True, clock=clock(), later=int)
     assert json.loads(access._encode_json(over(target), b""))["target"].startswith("/")
     line = access._encode_console(over(target), b"")
     assert line.count(b"\n") == 1
@@ -154,6 +158,7 @@ def test_lines_leave_together(log: Log) -> None:
     for number in range(FLUSH_COUNT - 1):
         log.access.write(over(b"/%d" % number), b"")
     assert log.path.read_bytes() == b""
+    assert log.asked_to_flush == 1
     log.access.write(over(b"/last"), b"")
     lines = log.path.read_text().splitlines()
     assert [json.loads(line)["target"] for line in lines] == [f"/{n}" for n in range(FLUSH_COUNT - 1)] + ["/last"]
@@ -182,7 +187,7 @@ def test_lines_that_cannot_be_written_end_no_request_and_are_counted(own_log: io
             filler += os.write(write_end, b"x" * 4096)
         except BlockingIOError:
             break
-    access = AccessLog(write_end, json_lines=True, clock=clock())
+    access = AccessLog(write_end, json_lines=True, clock=clock(), later=int)
     for _ in range(3):
         access.write(over(), b"")
         access.flush()
