@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from tests.process.server import Authority
@@ -11,3 +15,10 @@ from tests.process.server import Authority
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     """A certificate authority, with a certificate for localhost; it is one for the whole run."""
     return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for the names of Unix sockets, which have 107 bytes at most."""
+    with tempfile.TemporaryDirectory(prefix="edge-test-") as path:
+        yield Path(path)

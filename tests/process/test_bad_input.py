@@ -37,10 +37,11 @@ class Place:
     """Where an attempt is made: its own folders for what it may write."""
 
     folder: Path
+    run_folder: Path
 
     def attempt(self, *arguments: str, **environ: str) -> Attempt:
         """Run `edge serve` until it ends, and look for what it left: files, and processes of its session."""
-        writable = [self.folder / "tmp", self.folder / "home", self.folder / "run"]
+        writable = [self.folder / "tmp", self.folder / "home", self.run_folder]
         for path in writable:
             path.mkdir(exist_ok=True)
         tmp, home, run = map(str, writable)
@@ -72,10 +73,10 @@ def _end_group(pid: int) -> list[str]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path, short_folder: Path) -> Place:
     (tmp_path / "application.py").write_text(HELLO)
     (tmp_path / "broken.py").write_text("import nosuchlibrary\n")
-    return Place(tmp_path)
+    return Place(tmp_path, short_folder)
 
 
 def assert_refused(attempt: Attempt, message: str) -> None:
@@ -180,7 +181,7 @@ def test_port_in_use_is_refused(place: Place) -> None:
 
 
 def test_second_of_two_binds_in_use_leaves_nothing_of_the_first(place: Place) -> None:
-    unix = place.folder / "run.sock"
+    unix = place.run_folder / "run.sock"
     with taken_port() as port:
         attempt = place.attempt("--bind", f"unix:{unix}", "--bind", f"127.0.0.1:{port}", "application:app")
     assert attempt.code == 2
@@ -207,7 +208,7 @@ def test_application_that_fails_to_import_shows_its_own_traceback_once(place: Pl
         pytest.param(
             "async def app(scope, receive, send):\n"
             "    await receive()\n"
-            "    await send({'type': 'lifespan.startup.failed', 'message': 'no database\\nat all'})\n",
+            "    await send({'type': 'lifespan.startup.failed', 'message': 'Traceback\\nno database at all'})\n",
             "application 'failing:app' failed to start: no database at all",
             id="lifespan",
         ),

@@ -196,10 +196,10 @@ def test_edge_that_dies_again_and_again_is_replaced_once_a_second(tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_run_folder_and_unix_socket_are_removed_at_the_end(tmp_path: Path, number: int) -> None:
-    run = tmp_path / "run"
+def test_run_folder_and_unix_socket_are_removed_at_the_end(tmp_path: Path, short_folder: Path, number: int) -> None:
+    run = short_folder / "run"
     run.mkdir()
-    path = tmp_path / "edge.sock"
+    path = short_folder / "edge.sock"
     environ = {"XDG_RUNTIME_DIR": str(run)}
     with running(tmp_path, WAITING, "--bind", f"unix:{path}", environ=environ) as server:
         assert [folder.stat().st_mode & 0o777 for folder in run.iterdir()] == [0o700]

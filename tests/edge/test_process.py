@@ -1,0 +1,177 @@
+"""An edge process in this process: its orders, and the connections that it admits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import tempfile
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from edge.config import ListenSettings, build_settings
+from edge.net.address import UnixAddress
+from edge.net.listener import Listener, close_listeners, open_listeners, start_listening
+from edge.process import EdgeProcess
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+DEADLINE = 20.0
+PAUSE = 0.005
+
+
+class Running:
+    """An edge process on a Unix socket, with our end of its control socket; no worker serves it."""
+
+    def __init__(self, edge: EdgeProcess, control: socket.socket, path: str, task: asyncio.Task[None]) -> None:
+        self.edge = edge
+        self.control = control
+        self.task = task
+        self._path = path
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Open a client connection."""
+        return await asyncio.open_unix_connection(self._path)
+
+    def order(self, **order: object) -> None:
+        """Give an order, as the master does."""
+        self.control.sendall(json.dumps(order).encode() + b"\n")
+
+    async def wait(self, condition: Callable[[], object]) -> None:
+        """Wait until the condition is true."""
+        for _ in range(int(DEADLINE / PAUSE)):
+            if condition():
+                return
+            await asyncio.sleep(PAUSE)
+        raise AssertionError("not in time")
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """A folder whose path leaves room for the name of a Unix socket."""
+    with tempfile.TemporaryDirectory() as path:
+        yield Path(path)
+
+
+def run(short_folder: Path, scenario: Callable[[Running], Awaitable[None]], **options: object) -> None:
+    """Run the scenario beside an edge process, which it must bring to its end."""
+
+    async def both(listeners: list[Listener]) -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            edge = EdgeProcess(build_settings({"app": "m:a", "access_log": False, **options}), listeners, None)
+            task = asyncio.create_task(edge.run(theirs))
+            await asyncio.sleep(0)
+            running = Running(edge, ours, path, task)
+            await scenario(running)
+            await asyncio.wait_for(task, DEADLINE)
+            # The end of the process would close them.
+            for connection in list(edge.connections):
+                connection.stream.abort()
+            await asyncio.sleep(0)
+
+    path = str(short_folder / "edge.sock")
+    listeners, _ = open_listeners(ListenSettings(binds=(UnixAddress(path),)), has_certificate=False, dev=False)
+    start_listening(listeners, 10)
+    try:
+        asyncio.run(both(listeners))
+    finally:
+        close_listeners(listeners)
+
+
+def test_edge_ends_when_its_master_is_gone(short_folder: Path) -> None:
+    async def scenario(running: Running) -> None:
+        running.control.close()
+
+    run(short_folder, scenario)
+
+
+def test_idle_edge_ends_when_told_to_drain(short_folder: Path) -> None:
+    async def scenario(running: Running) -> None:
+        running.order(drain=True)
+
+    run(short_folder, scenario)
+
+
+def test_drain_waits_for_the_request_that_waits(short_folder: Path) -> None:
+    async def scenario(running: Running) -> None:
+        reader, writer = await running.connect()
+        writer.write(GET)
+        await running.wait(lambda: [item for item in running.edge.connections if not item.is_idle])
+        running.order(drain=True)
+        await running.wait(lambda: running.edge.is_draining)
+        assert not running.task.done()
+        running.order(stop=True)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        writer.close()
+
+    run(short_folder, scenario)
+
+
+def test_request_waits_for_a_worker_and_is_refused_in_time(short_folder: Path) -> None:
+    async def scenario(running: Running) -> None:
+        reader, writer = await running.connect()
+        writer.write(GET)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nretry-after: 1\r\n" in head
+        writer.close()
+        running.order(drain=True)
+
+    run(short_folder, scenario, queue_timeout=0.01)
+
+
+def test_order_that_comes_in_pieces_is_obeyed_when_it_is_whole(short_folder: Path) -> None:
+    async def scenario(running: Running) -> None:
+        running.control.sendall(b'{"workers": {}}\n{"dra')
+        await asyncio.sleep(0)
+        assert not running.edge.is_draining
+        running.control.sendall(b'in": true}\n')
+
+    run(short_folder, scenario)
+
+
+def test_edge_connects_to_a_worker_that_starts_late(short_folder: Path) -> None:
+    async def scenario(running: Running) -> None:
+        path = str(short_folder / "worker.sock")
+        running.order(workers={"3": path})
+        connected: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        await asyncio.sleep(0)
+        server = await asyncio.start_unix_server(lambda reader, writer: connected.put_nowait(writer), path)
+        writer = await asyncio.wait_for(connected.get(), DEADLINE)
+        running.order(workers={})
+        running.order(drain=True)
+        await asyncio.wait_for(running.task, DEADLINE)
+        writer.close()
+        server.close()
+        await asyncio.sleep(0)
+
+    run(short_folder, scenario)
+
+
+def test_sweep_ends_what_is_late(short_folder: Path) -> None:
+    async def scenario(running: Running) -> None:
+        reader, writer = await running.connect()
+        writer.write(b"GET / HT")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 408 ")
+        writer.close()
+        running.order(drain=True)
+
+    run(short_folder, scenario, header_timeout=0.05)
+
+
+@pytest.mark.parametrize("limit", [1, 2])
+def test_connection_above_the_limit_is_refused(short_folder: Path, limit: int) -> None:
+    async def scenario(running: Running) -> None:
+        opened = [await running.connect() for _ in range(limit)]
+        await running.wait(lambda: len(running.edge.connections) == limit)
+        reader, writer = await running.connect()
+        assert await reader.read() == b""
+        assert len(running.edge.connections) == limit
+        for _, other in (*opened, (reader, writer)):
+            other.close()
+        running.order(drain=True)
+
+    run(short_folder, scenario, max_connections=limit)
