@@ -293,7 +293,7 @@ class HttpExchange:
                     flags |= _IS_STREAM
             parts.append(name)
             parts.append(value)
-        self._fields = _join_fields(parts)
+        self._fields = join_fields(parts)
         if length and status != 204:  # RFC 9110 section 8.6: none in a 204
             self._length = length
             if self._has_content:
@@ -395,7 +395,7 @@ class HttpExchange:
         parts: list[bytes] = []
         for name, value in message.get("headers", ()):
             parts += (classify_field(name)[0], value)
-        fields = _join_fields(parts)
+        fields = join_fields(parts)
         if message.get("more_trailers", False):
             raise ApplicationError("http.response.trailers: more_trailers is not supported; send them in one message")
         if self._waits:
@@ -423,14 +423,17 @@ _IS_STREAM = 1 << 8
 _LAST_SENT = 1 << 9
 
 
-def _join_fields(parts: list[bytes]) -> bytes:
+def join_fields(parts: list[bytes]) -> bytes:
     """Return the names and values as the wire has them, each after a line feed.
 
     Raises ApplicationError for a value that would end a line (response splitting); it names the field, not the value.
+    And for fields that are too large together.
     """
     if not parts:
         return b""
     joined = b"\n".join(parts)
+    if len(joined) > wire.MAX_FIELDS:
+        raise ApplicationError(f"response fields of {len(joined)} bytes, at most {wire.MAX_FIELDS} allowed")
     if b"\r" in joined or b"\0" in joined or joined.count(b"\n") != len(parts) - 1:
         for name, value in zip(parts[::2], parts[1::2], strict=True):
             if b"\r" in value or b"\n" in value or b"\0" in value:

@@ -18,7 +18,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from . import wire
-from .asgi import HttpExchange, Link, Message, Scope, build_scope, classify_field
+from .asgi import HttpExchange, Link, Message, Scope, build_scope, classify_field, join_fields
 from .errors import ApplicationError, ClientDisconnected
 from .settings import WorkerSettings
 
@@ -240,9 +240,7 @@ class WebSocketExchange:
         extensions = self._negotiate_extensions()
         if extensions:
             parts += (b"sec-websocket-extensions", extensions.encode("latin-1"))
-        if any(b"\r" in part or b"\n" in part or b"\0" in part for part in parts):
-            raise ApplicationError("websocket.accept: a header holds CR, LF or NUL")
-        head = b"\n".join([b"101", b"", *parts])
+        head = b"101\n" + join_fields(parts)
         self._link.write(wire.encode_frame(wire.RESPONSE, 0, self._stream, head))
         self._accepted = True
         self._schedule_ping()

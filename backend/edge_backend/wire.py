@@ -49,15 +49,17 @@ UPGRADE = 2  # REQUEST: a WebSocket handshake that the edge has checked
 EXPECT = 4  # REQUEST: the client waits for 100 Continue
 HAS_DATE = 8  # RESPONSE: the application set Date
 HAS_SERVER = 16  # RESPONSE: the application set Server
-NO_LENGTH = 32  # RESPONSE: the content's length is not known, part 1 of the head is empty
 
 INITIAL_WINDOW = 256 * 1024
 # Credit comes back in pieces of a quarter window: often enough to keep the sender going, rare enough to cost little.
 WINDOW_STEP = INITIAL_WINDOW // 4
 # One frame's share of a connection: a large body does not hold up the small frames of other streams for long.
 MAX_DATA = 64 * 1024
-# A request head is at most 32 KiB of fields and 8 KiB of request line by default, a response head at most 64 KiB
-# (front ends allow 4 KiB to 1 MiB); a small body may travel in the same frame.
+# The fields of an answer (front ends allow 4 KiB to 1 MiB). The worker refuses more before it is a frame: a frame that
+# is too large ends the connection, and with it every other request of the worker.
+MAX_FIELDS = 256 * 1024
+# A request head is at most 1 MiB of fields and 1 MiB of request line, as far as the edge's limits can be raised; a
+# small body may travel in the same frame.
 MAX_PAYLOAD = 4 * 1024 * 1024
 
 Frame = tuple[int, int, int, bytes, bytes]

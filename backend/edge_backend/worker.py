@@ -75,7 +75,7 @@ class WireConnection(asyncio.Protocol):
                     self._begin(flags, stream, head, body)
                 else:
                     self._receive_other(kind, flags, stream, body)
-        except (wire.WireError, ValueError) as error:
+        except (wire.WireError, ValueError, IndexError) as error:  # too few parts, or a port that is no number
             logger.error("wire: %s; connection to the edge closed", error)
             self._transport.abort()
 

@@ -27,6 +27,7 @@ class WorkerLink(asyncio.Protocol):
         self.number = number
         self.streams: dict[int, Exchange] = {}
         self.is_ready = False
+        self._is_greeted = False
         self._dispatcher = dispatcher
         self._on_lost = on_lost
         self._reader = wire.FrameReader()
@@ -111,6 +112,9 @@ class WorkerLink(asyncio.Protocol):
     def _receive_control(self, kind: int, head: bytes) -> None:
         if kind == wire.HELLO:
             wire.decode_hello(head)
+            self._is_greeted = True
         elif kind == wire.READY and not self.is_ready:
+            if not self._is_greeted:
+                raise wire.WireError("READY before HELLO")
             self.is_ready = True
             self._dispatcher.add(self)

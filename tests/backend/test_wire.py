@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -192,3 +194,41 @@ def test_flush_sends_at_once_and_the_turn_then_nothing(writer: wire.FrameWriter,
     assert turn.written == [b"one"]
     turn.end()
     assert turn.written == [b"one"]
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """Return the rows of the first table under a heading of the page, by their first column."""
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "wire.md").read_text()
+    section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:1] == "|"]
+    return {row[0]: row[1:] for row in rows[2:]}
+
+
+@pytest.mark.parametrize("heading", ["Types", "Flags", "Numbers"])
+def test_page_has_the_numbers_of_the_module(heading: str) -> None:
+    rows = table(heading)
+    assert rows
+    assert {name: int(row[0]) for name, row in rows.items()} == {name: getattr(wire, name) for name in rows}
+
+
+def test_every_number_of_the_module_is_on_the_page() -> None:
+    constants = {name for name, value in vars(wire).items() if name.isupper() and isinstance(value, int)}
+    assert constants == {*table("Types"), *table("Flags"), *table("Numbers"), "VERSION"}
+
+
+def test_page_has_the_layout_and_the_version_of_the_module() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "wire.md").read_text()
+    assert f"\nVersion {wire.VERSION}. " in page
+    offsets, offset = list(table("Frame")), 0
+    for size, shown in zip((4, 4, 4, 1, 1), offsets, strict=False):
+        assert shown == str(offset)
+        offset += size
+    assert wire.HEADER.format == "!IIIBB"
+    assert offsets[5] == str(wire.HEADER_SIZE)
+
+
+def test_every_reason_of_a_reset_is_on_the_page() -> None:
+    rooms = [Path(__file__).parents[2] / part for part in ("backend/edge_backend", "edge/dispatch")]
+    source = "".join(path.read_text() for room in rooms for path in room.glob("*.py"))
+    used = set(re.findall(r"(?:fail\(|return |reset\([^)]*?)b\"([a-z-]+)\"", source))
+    assert used == set(table("The end of a stream"))

@@ -278,3 +278,8 @@ async def do_background(scope: Message, receive: Receive, send: Send, seen: list
     await body(send, b"hello")
     await gate(scope)
     seen.append("background")
+
+
+async def do_many_fields(scope: Message, receive: Receive, send: Send, seen: list[Any]) -> None:
+    await start(send, *[(b"x-%d" % number, b"y" * 1000) for number in range(300)])
+    await body(send, b"hello")

@@ -317,6 +317,14 @@ def test_response_field_name_that_is_no_token_becomes_a_500(server: Server, clie
     server.wait_error("response field name b'x bad: y' is not a token")
 
 
+def test_response_fields_that_are_too_large_become_a_500_and_the_worker_lives(
+    server: Server, client: RawClient
+) -> None:
+    assert ask(client, "/many_fields")[0] == 500
+    server.wait_error("response fields of [0-9]+ bytes, at most 262144 allowed")
+    assert ask(client, "/hello")[2] == b"hello"
+
+
 def test_server_and_date_of_the_application_win(client: RawClient) -> None:
     client.send(request("/own"))
     head = client.receive_until(b"hello")
