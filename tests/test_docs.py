@@ -21,7 +21,7 @@ from edge.cli import INTERRUPTED
 from edge.config import LimitSettings, TimeoutSettings, WebSocketSettings, section_options
 from edge.errors import ConfigError, StartError
 from edge.http import chunked, head
-from edge.net import connection
+from edge.net import stream
 from edge.options import Option
 from edge.policy import forwarded
 from edge.tls import clienthello
@@ -104,8 +104,8 @@ def test_limit_is_documented_with_its_default_and_a_reason(option: Option) -> No
         ("`X-Forwarded-For`", (forwarded.MAX_HOPS, forwarded.MAX_CHAIN_SIZE)),
         ("a trusted proxy's `X-Request-ID`", (forwarded.MAX_REQUEST_ID_SIZE,)),
         ("content on the way", (wire.INITIAL_WINDOW,)),
-        ("answer waiting", (connection.HIGH_WATER,)),
-        ("content read and dropped", (connection.LINGER_SIZE, int(connection.LINGER_TIME))),
+        ("answer waiting", (stream.HIGH_WATER,)),
+        ("content read and dropped", (stream.LINGER_SIZE, int(stream.LINGER_TIME))),
         ("field lines remembered", (head.MAX_LINES, head.MAX_LINE)),
     ],
 )

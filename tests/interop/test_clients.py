@@ -15,8 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.asyncio.client import connect as connect_asyncio
-from websockets.sync.client import connect as connect_sync
+from websockets.asyncio.client import connect
+from websockets.typing import Subprotocol
 
 from tests.interop.conftest import Serve
 from tests.process.server import DEADLINE, Authority, Server, clean_environment, wait_until
@@ -166,18 +166,9 @@ def test_client_that_leaves_during_a_stream_is_logged_and_harms_nobody(serve: Se
         client.post(f"https://localhost:{server.port}/release")
 
 
-def _echoes_with_websockets_sync(address: str, context: ssl.SSLContext, messages: list[str | bytes]) -> list[Any]:
-    with connect_sync(address, ssl=context, proxy=None, max_size=None) as socket:
-        replies: list[Any] = []
-        for message in messages:
-            socket.send(message)
-            replies.append(socket.recv(timeout=DEADLINE))
-        return replies
-
-
-def _echoes_with_websockets_asyncio(address: str, context: ssl.SSLContext, messages: list[str | bytes]) -> list[Any]:
+def _echoes_with_websockets(address: str, context: ssl.SSLContext, messages: list[str | bytes]) -> list[Any]:
     async def talk() -> list[Any]:
-        async with connect_asyncio(address, ssl=context, proxy=None, max_size=None) as socket:
+        async with connect(address, ssl=context, proxy=None, max_size=None) as socket:
             replies: list[Any] = []
             for message in messages:
                 await socket.send(message)
@@ -205,9 +196,9 @@ def _echoes_with_aiohttp(address: str, context: ssl.SSLContext, messages: list[s
     return asyncio.run(asyncio.wait_for(talk(), DEADLINE))
 
 
-@pytest.mark.parametrize(
-    "echoes", [_echoes_with_websockets_sync, _echoes_with_websockets_asyncio, _echoes_with_aiohttp]
-)
+# Not websockets' threaded client: it reads and writes one SSL object in two threads, and OpenSSL loses data then
+# (python/cpython#143756). Under load one handshake in a thousand hung, against asyncio's TLS as against ours.
+@pytest.mark.parametrize("echoes", [_echoes_with_websockets, _echoes_with_aiohttp])
 def test_websocket_client_gets_its_messages_back(
     echoes: Callable[[str, ssl.SSLContext, list[str | bytes]], list[Any]], server: Server, authority: Authority
 ) -> None:
@@ -217,18 +208,25 @@ def test_websocket_client_gets_its_messages_back(
 
 
 def test_websocket_compresses_and_chooses_a_subprotocol(server: Server, authority: Authority) -> None:
-    context = authority.client_context()
-    address = f"wss://localhost:{server.port}/ws"
-    with connect_sync(address, ssl=context, proxy=None, subprotocols=["chat.v1", "chat.v2"]) as socket:  # type: ignore[list-item]  # Subprotocol is a NewType of str
-        assert socket.subprotocol == "chat.v2"
-        assert socket.response is not None
-        assert "permessage-deflate" in socket.response.headers["sec-websocket-extensions"]
+    async def ask() -> tuple[str | None, str]:
+        offered = [Subprotocol("chat.v1"), Subprotocol("chat.v2")]
+        address = f"wss://localhost:{server.port}/ws"
+        async with connect(address, ssl=authority.client_context(), proxy=None, subprotocols=offered) as socket:
+            assert socket.response is not None
+            return socket.subprotocol, socket.response.headers["sec-websocket-extensions"]
+
+    subprotocol, extensions = asyncio.run(ask())
+    assert subprotocol == "chat.v2"
+    assert "permessage-deflate" in extensions
 
 
 def test_websocket_that_the_client_closes_ends_at_once(server: Server, authority: Authority) -> None:
-    with connect_sync(
-        f"wss://localhost:{server.port}/ws", ssl=authority.client_context(), proxy=None, close_timeout=DEADLINE
-    ) as socket:
-        asked_at = time.monotonic()
-        socket.close(1000, "done")  # waits until the server has closed the connection
-        assert time.monotonic() - asked_at < DEADLINE / 4
+    async def close() -> float:
+        address = f"wss://localhost:{server.port}/ws"
+        context = authority.client_context()
+        async with connect(address, ssl=context, proxy=None, close_timeout=DEADLINE) as socket:
+            asked_at = time.monotonic()
+            await socket.close(1000, "done")  # waits until the server has closed the connection
+            return time.monotonic() - asked_at
+
+    assert asyncio.run(close()) < DEADLINE / 4

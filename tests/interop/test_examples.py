@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import shlex
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 
 from tests.interop.chromium import browsing
 from tests.process.server import DEADLINE, ROOT, Server, clean_environment, wait_until
@@ -71,13 +72,17 @@ def test_orders_answer_before_their_mail_is_sent(tmp_path: Path) -> None:
 def test_chat_passes_messages_to_everyone_and_survives_who_leaves(tmp_path: Path) -> None:
     pytest.importorskip("starlette", reason="starlette is not installed")
     with running(ROOT / "examples/chat.py", tmp_path) as example:
-        address = f"wss://localhost:{example.server.port}/room"
-        with connect(address, ssl=example.context(), proxy=None) as first:
-            with connect(address, ssl=example.context(), proxy=None) as second:
-                second.send("hello")
-                assert [first.recv(DEADLINE), second.recv(DEADLINE)] == ["guest 2: hello"] * 2
-            first.send("alone?")
-            assert first.recv(DEADLINE) == "guest 1: alone?"
+        asyncio.run(asyncio.wait_for(_chat(example), DEADLINE))
+
+
+async def _chat(example: Example) -> None:
+    address = f"wss://localhost:{example.server.port}/room"
+    async with connect(address, ssl=example.context(), proxy=None) as first:
+        async with connect(address, ssl=example.context(), proxy=None) as second:
+            await second.send("hello")
+            assert [await first.recv(), await second.recv()] == ["guest 2: hello"] * 2
+        await first.send("alone?")
+        assert await first.recv() == "guest 1: alone?"
 
 
 def test_two_browser_windows_chat_over_https(tmp_path: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 
 import httpx
 import pytest
-from websockets.sync.client import connect
+from websockets.asyncio.client import connect
 
 from tests.interop.conftest import Serve
-from tests.process.server import Authority, Server
+from tests.process.server import DEADLINE, Authority, Server
 
 pytest.importorskip("starlette", reason="starlette is not installed")
 pytest.importorskip("itsdangerous", reason="itsdangerous is not installed: no sessions")
@@ -84,9 +85,13 @@ def test_host_that_the_application_does_not_allow_is_refused_by_it(client: httpx
 
 def test_websocket_endpoint_answers(server: Server, authority: Authority) -> None:
     address = f"wss://localhost:{server.port}/shout"
-    with connect(address, ssl=authority.client_context(), proxy=None) as socket:
-        socket.send("hello")
-        assert socket.recv() == "HELLO"
+
+    async def talk() -> str | bytes:
+        async with connect(address, ssl=authority.client_context(), proxy=None) as socket:
+            await socket.send("hello")
+            return await socket.recv()
+
+    assert asyncio.run(asyncio.wait_for(talk(), DEADLINE)) == "HELLO"
 
 
 @pytest.mark.parametrize("path", ["/static/../secret.txt", "/static/%2e%2e/secret.txt", "/static/..%2fsecret.txt"])
