@@ -106,6 +106,8 @@ def test_limit_is_documented_with_its_default_and_a_reason(option: Option) -> No
         ("content on the way", (wire.INITIAL_WINDOW,)),
         ("answer waiting", (stream.HIGH_WATER,)),
         ("content read and dropped", (stream.LINGER_SIZE, int(stream.LINGER_TIME))),
+        ("a host with its port", (head.MAX_HOST,)),
+        ("all fields of an application's answer", (wire.MAX_FIELDS,)),
         ("field lines remembered", (head.MAX_LINES, head.MAX_LINE)),
     ],
 )
