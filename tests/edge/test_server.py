@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 import trustme
 
+from edge.certificates import CertificateWatch, load_certificates
 from edge.config import CertificateFiles, TlsSettings
 from edge.errors import ConfigError
+from edge.master import describe
 from edge.net.listener import Listener
-from edge.server import CertificateWatch, describe, load_certificates, run_directory
+from edge.server import run_directory
 from edge_certs.errors import CertificateError
 from edge_certs.x509 import read_certificate
 
