@@ -26,8 +26,8 @@ class Dispatcher:
         self._queue_limit = queue
         self._queue_timeout = queue_timeout
         self._links: list[WorkerLink] = []
-        # What waits for a worker, with its encoded head.
-        self.queue: deque[tuple[Exchange, bytes]] = deque()
+        # What waits for a worker, with its encoded head, and since when.
+        self.queue: deque[tuple[Exchange, bytes, float]] = deque()
 
     def add(self, link: WorkerLink) -> None:
         """A worker is ready."""
@@ -52,11 +52,11 @@ class Dispatcher:
                 return
         if len(self.queue) >= self._queue_limit:
             raise Overloaded(f"queue full: {len(self.queue)} requests wait, at most {self._queue_limit} allowed")
-        self.queue.append((exchange, request))
+        self.queue.append((exchange, request, exchange.started_at))
 
     def submit_again(self, exchange: Exchange) -> None:
         """Put an exchange whose worker died before the others: it has waited longest."""
-        self.queue.appendleft((exchange, exchange.kept_request))
+        self.queue.appendleft((exchange, exchange.kept_request, monotonic()))
         self.release()
 
     def release(self) -> None:
@@ -65,7 +65,7 @@ class Dispatcher:
             link = self._choose()
             if link is None:
                 return
-            exchange, request = self.queue.popleft()
+            exchange, request, _ = self.queue.popleft()
             exchange.sent_at = monotonic()
             link.start(exchange, request)
 
@@ -78,8 +78,10 @@ class Dispatcher:
 
     def expired(self, now: float) -> Iterable[Exchange]:
         """Take out and return what has waited longer than the queue's timeout."""
-        while self.queue and self.queue[0][0].started_at + self._queue_timeout < now:
-            yield self.queue.popleft()[0]
+        # Not only the first: one whose worker died stands before the others, and has waited less.
+        for entry in [entry for entry in self.queue if entry[2] + self._queue_timeout < now]:
+            self.queue.remove(entry)
+            yield entry[0]
 
     def _choose(self) -> WorkerLink | None:
         links = self._links

@@ -250,6 +250,9 @@ class Exchange:
 
     def receive_trailers(self, head: bytes) -> None:
         """The worker ends the answer with trailer fields."""
+        if not self.answered:
+            self._fail(502, "the worker sent trailers before a head")
+            return
         parts = head.split(b"\n") if head and self.head.trailers else []
         if len(parts) % 2 or b"\r" in head or b"\0" in head:
             self._break_off("the worker's trailers are malformed")
