@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -42,16 +43,21 @@ def id_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+def opening_commands() -> list[str]:
+    """Return the commands of README that stand alone, to be copied as they are."""
+    blocks = _BLOCK.findall((ROOT / "README.md").read_text())
+    return [content.strip() for kind, _, content in blocks if kind == "sh"]
+
+
 def test_second_command_of_the_readme_is_what_ci_runs() -> None:
     [*_, last] = (ROOT / ".ci/run").read_text().splitlines()
-    commands = [block[2].removeprefix("$ ").strip() for block in _BLOCK.findall((ROOT / "README.md").read_text())]
-    assert last == commands[1]
+    assert last == opening_commands()[1]
 
 
 def test_readme_opens_with_two_commands_that_make_their_own_environment() -> None:
-    first, second = (block[2].partition("\n")[0] for block in _BLOCK.findall((ROOT / "README.md").read_text())[:2])
-    assert first.startswith(f"$ python3 -m venv .venv && {_INSTALL}.venv/bin/edge serve --dev ")
-    assert second.startswith("$ python3 -m venv .venv-test && ")
+    first, second = opening_commands()
+    assert first.startswith(f"python3 -m venv .venv && {_INSTALL}.venv/bin/edge serve --dev ")
+    assert second.startswith("python3 -m venv .venv-test && ")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=id_of)
@@ -164,11 +170,17 @@ class Reader:
     def read(self, text: str) -> int:
         """Follow a page; return the number of commands."""
         count = 0
-        for kind, name, content in _BLOCK.findall(text):
+        blocks = _BLOCK.findall(text)
+        for (kind, name, content), (next_kind, _, next_content) in itertools.zip_longest(
+            blocks, blocks[1:], fillvalue=("", "", "")
+        ):
             if kind == "python":
                 (self.folder / name).write_text(content)
             elif kind == "log":
                 self._wait_logged(content.splitlines())
+            elif kind == "sh":
+                self._type(content.strip(), next_content.splitlines() if next_kind == "text" else [])
+                count += 1
             elif kind == "console":
                 for command, output in _commands(content):
                     self._type(command, output)
