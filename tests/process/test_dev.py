@@ -51,16 +51,17 @@ def test_curl_trusts_the_root_of_dev(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == (b"hello", b"")
 
 
-def test_root_is_kept_and_the_leaf_is_not(tmp_path: Path) -> None:
+def test_root_is_kept_and_the_leaf_is_not(tmp_path: Path, short_folder: Path) -> None:
     shown = []
     for _ in range(2):
-        with running(tmp_path, HELLO, "--dev", "--port", "0", environ={"TMPDIR": str(tmp_path)}) as server:
+        with running(tmp_path, HELLO, "--dev", "--port", "0", environ={"TMPDIR": str(short_folder)}) as server:
             root = (tmp_path / "home" / "dev" / "root.pem").read_bytes()
             context = ssl.create_default_context(cadata=root.decode())
             with RawClient(server.port, context) as client:
                 assert isinstance(client.sock, ssl.SSLSocket)
                 shown.append((root, client.sock.getpeercert(binary_form=True)))
-            keys = [path for path in tmp_path.rglob("*") if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
+            files = [path for folder in (tmp_path, short_folder) for path in folder.rglob("*") if path.is_file()]
+            keys = [path for path in files if b"PRIVATE KEY" in path.read_bytes()]
             assert keys == [tmp_path / "home" / "dev" / "root.key"]
             assert keys[0].stat().st_mode & 0o777 == 0o600
     assert shown[0][0] == shown[1][0]

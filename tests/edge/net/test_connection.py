@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from time import monotonic
-from typing import Any
+from typing import Any, ParamSpec
 
 import pytest
 
@@ -20,8 +21,20 @@ from edge.policy.forwarded import TrustedProxies
 from edge.process import EdgeProcess, Site
 from edge_backend import wire
 
+P = ParamSpec("P")
+
 GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
 POST = b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+
+
+def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run a test in an event loop: the access log is written by one."""
+
+    @functools.wraps(test)
+    def run(*arguments: P.args, **options: P.kwargs) -> None:
+        asyncio.run(test(*arguments, **options))
+
+    return run
 
 
 class MemoryTransport(asyncio.Transport):
@@ -111,9 +124,7 @@ class Scene:
 def answer(stream: int, content: bytes = b"", flags: int = wire.END) -> bytes:
     """Return the frame of an answer whose length is not known, unless it is whole."""
     length = b"%d" % len(content) if flags & wire.END else b""
-    return wire.encode_frame(
-        wire.RESPONSE, flags | (0 if length else wire.NO_LENGTH), stream, b"200\n" + length, content
-    )
+    return wire.encode_frame(wire.RESPONSE, flags, stream, b"200\n" + length, content)
 
 
 def upload(received: int, after: float) -> Scene:
@@ -177,7 +188,8 @@ def test_each_piece_of_content_gives_new_time() -> None:
 # Closing.
 
 
-def test_what_comes_after_a_refusal_is_dropped_up_to_a_limit() -> None:
+@in_loop
+async def test_what_comes_after_a_refusal_is_dropped_up_to_a_limit() -> None:
     scene = Scene()
     scene.stream.data_received(b"bad\r\n\r\n")
     answered = scene.client.written
@@ -189,7 +201,8 @@ def test_what_comes_after_a_refusal_is_dropped_up_to_a_limit() -> None:
     assert scene.client.ended == "aborted"
 
 
-def test_client_that_does_not_close_is_closed_after_a_while() -> None:
+@in_loop
+async def test_client_that_does_not_close_is_closed_after_a_while() -> None:
     scene = Scene()
     scene.stream.data_received(b"bad\r\n\r\n")
     assert LINGER_TIME - 1 < scene.stream.deadline - monotonic() <= LINGER_TIME
@@ -281,7 +294,8 @@ def test_drain_closes_what_is_idle_and_spares_what_has_begun() -> None:
     assert [scene.client.ended for scene in (idle, begun, running)] == ["closed", "", ""]
 
 
-def test_request_that_waits_is_answered_503_when_the_server_ends(capfd: pytest.CaptureFixture[str]) -> None:
+@in_loop
+async def test_request_that_waits_is_answered_503_when_the_server_ends(capfd: pytest.CaptureFixture[str]) -> None:
     scene = Scene()
     scene.stream.data_received(GET)
     scene.connection.cut_off()
@@ -315,7 +329,8 @@ def test_idle_connection_is_closed_when_the_server_ends() -> None:
     assert (scene.client.ended, scene.client.written) == ("aborted", b"")
 
 
-def test_client_that_leaves_the_queue_is_forgotten(capfd: pytest.CaptureFixture[str]) -> None:
+@in_loop
+async def test_client_that_leaves_the_queue_is_forgotten(capfd: pytest.CaptureFixture[str]) -> None:
     scene = Scene()
     scene.stream.data_received(GET)
     scene.stream.connection_lost(None)
