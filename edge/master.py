@@ -44,6 +44,8 @@ WATCH = 1.0
 SAME_WISH = 0.1
 # An edge process that lived for less than this is replaced when it would have.
 EDGE_PACE = 1.0
+# An edge reads its orders at once; one that has hung must not hold the master.
+ORDER_TIMEOUT = 2.0
 # What an edge may take to answer and to log the requests that it cuts off.
 EDGE_GRACE = 0.5
 # What an edge or a worker may take to end after it was told to, before it is killed.
@@ -58,11 +60,18 @@ class _Edge:
         self.pid = pid
         self.control = control
         self.started_at = time.monotonic()
+        control.settimeout(ORDER_TIMEOUT)
 
     def order(self, **order: Any) -> None:
-        """Send an order; an edge that has died is noticed elsewhere."""
-        with contextlib.suppress(OSError):
+        """Send an order; an edge that has died is noticed elsewhere, and one that does not read is ended."""
+        try:
             self.control.sendall(json.dumps(order).encode() + b"\n")
+        except TimeoutError:
+            logger.error("edge process %d: takes no orders; killed", self.pid)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+        except OSError:
+            pass  # it is dying
 
 
 class Master:
