@@ -7,7 +7,6 @@ import http.client
 import os
 import signal
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -86,6 +85,13 @@ def wait_workers(server: Server, count: int) -> list[int]:
 
     wait_until(all_answer, f"{count} workers answer")
     return sorted(found)
+
+
+def wait_for_edge(server: Server) -> None:
+    """Wait until the edge has read what was sent before: it answers this without a worker."""
+    with RawClient(server.port) as client:
+        client.send(b"no request\r\n\r\n")
+        assert client.receive_response()[0] == 400
 
 
 @pytest.fixture
@@ -174,9 +180,9 @@ def test_content_that_comes_while_the_request_waits_reaches_the_application(
         wait_notes(tmp_path, 1)
         with RawClient(server.port) as client:
             client.send(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n")
-            time.sleep(0.1)  # the head and the content are to be two reads
+            wait_for_edge(server)
             client.send(b"x" * 1_000)
-            time.sleep(0.1)
+            wait_for_edge(server)
             (tmp_path / "open-gate").touch()
             client.send(b"x" * 299_000)
             assert client.receive_response()[0] == 200
