@@ -16,7 +16,6 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from edge.config import ServeSettings
@@ -43,20 +42,13 @@ FORGET = 60.0
 _RECLAIM_LOOKS = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What a listener's connections need: TLS or not, and its policies."""
-
-    tls: TlsServer | None
-    policy: Policy
-
-
 class EdgeProcess:
     """Everything that the connections of one process share."""
 
     def __init__(self, settings: ServeSettings, listeners: Sequence[Listener], tls: TlsServer | None) -> None:
         self.settings = settings
         limits = settings.limits
+        self.max_body = limits.max_body
         self.head_parser = HeadParser(HeadLimits(limits.max_request_line, limits.max_header_size, limits.max_headers))
         # Requests on one connection; a keep-alive time of 0 closes it after each.
         self.max_requests = limits.keepalive_requests if settings.timeouts.keep_alive else 1
@@ -109,8 +101,7 @@ class EdgeProcess:
         control.setblocking(False)
         loop.add_reader(control.fileno(), self._control_readable, control)
         for listener in self._listeners:
-            site = Site(self._tls if listener.tls else None, self._policy(listener))
-            self._servers.append(await self._listen(loop, listener, site))
+            self._servers.append(await self._listen(loop, listener))
         gc.collect()
         gc.freeze()
         # Nothing of a request forms a cycle: the collector only has to find what errors leave behind.
@@ -135,12 +126,15 @@ class EdgeProcess:
         ports = [listener.public_port for listener in self._listeners if listener.tls and listener.public_port]
         return Redirect(ports[0] if ports else 443, tls.is_known)
 
-    async def _listen(self, loop: asyncio.AbstractEventLoop, listener: Listener, site: Site) -> asyncio.AbstractServer:
+    async def _listen(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> asyncio.AbstractServer:
+        tls = self._tls if listener.tls else None
+        policy = self._policy(listener)
+
         def drive(stream: ClientStream) -> ClientConnection:
-            return ClientConnection(self, site, stream)
+            return ClientConnection(self, policy, stream)
 
         def factory() -> ClientStream:
-            return ClientStream(site.tls, self.settings.timeouts, drive)
+            return ClientStream(tls, self.settings.timeouts, drive)
 
         if listener.sock.family == socket.AF_UNIX:
             return await loop.create_unix_server(factory, sock=listener.sock)

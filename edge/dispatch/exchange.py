@@ -11,14 +11,12 @@ fails; `client.finished()` is called exactly once.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from edge.http.events import ProtocolError, RequestHead
 from edge.http.fields import REFUSED_TRAILER, RESPONSE_HOP, classify, is_response_hop
 from edge_backend import wire
-
-if TYPE_CHECKING:
-    from edge.dispatch.link import WorkerLink
 
 # RFC 9110 section 9.2.2: doing these twice is as good as doing them once.
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
@@ -58,6 +56,15 @@ class Client(Protocol):
     def is_congested(self) -> bool: ...
 
 
+class Link(Protocol):
+    """The connection to the worker that serves it, as an exchange uses it."""
+
+    number: int
+    write: Callable[[bytes], None]
+
+    def cancel(self, exchange: Exchange) -> None: ...
+
+
 class Exchange:
     """One request under way. The client connection makes it; the dispatcher and a worker link move it on."""
 
@@ -92,7 +99,7 @@ class Exchange:
         self.started_at = started_at
         self.sent_at = 0.0  # when a worker got it; 0 while it waits
         self.finished_at = 0.0
-        self.link: WorkerLink | None = None
+        self.link: Link | None = None
         self.stream = 0
         self.worker = -1
         self.status = 0
@@ -110,7 +117,7 @@ class Exchange:
 
     # Towards the worker.
 
-    def begin(self, link: WorkerLink, stream: int, request: bytes) -> bytes:
+    def begin(self, link: Link, stream: int, request: bytes) -> bytes:
         """A worker gets it: return the frames to send. `request` is the encoded head, `sent_at` has been set."""
         head = self.head
         self.link = link

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Sized
+from typing import Protocol, cast
 
 from edge.dispatch.exchange import Exchange
 from edge_backend import wire
-
-if TYPE_CHECKING:
-    from edge.dispatch.dispatcher import Dispatcher
 
 logger = logging.getLogger("edge.dispatch")
 
 # Between two attempts to reach a worker whose socket does not answer.
 RECONNECT = 0.1
 _LAST_STREAM = 2**32 - 1
+
+
+class Dispatcher(Protocol):
+    """Who chooses between links, as a link reports to it."""
+
+    @property
+    def queue(self) -> Sized:
+        """What waits for a worker."""
+
+    def add(self, link: WorkerLink) -> None: ...
+    def remove(self, link: WorkerLink) -> None: ...
+    def release(self) -> None: ...
+    def submit_again(self, exchange: Exchange) -> None: ...
 
 
 class WorkerLink(asyncio.Protocol):

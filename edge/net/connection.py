@@ -12,20 +12,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from edge.dispatch.dispatcher import Overloaded
+from edge.dispatch.dispatcher import Dispatcher, Overloaded
 from edge.dispatch.exchange import Exchange
 from edge.http.events import Data, Refusal, RequestHead
+from edge.http.head import HeadParser
 from edge.http.http1 import IDLE, Http1Connection
 from edge.net.stream import ClientStream, Phase
-from edge.observe import redact
-from edge.policy.chain import Answered
+from edge.observe import AccessLog, Clock, redact
+from edge.policy.chain import Answered, Policy
 from edge.policy.pages import error_page
 from edge_backend import wire
-
-if TYPE_CHECKING:
-    from edge.process import EdgeProcess, Site
 
 logger = logging.getLogger("edge.net")
 
@@ -37,6 +35,24 @@ FieldPairs = tuple[tuple[bytes, bytes], ...]
 
 _IDLE = Phase.IDLE
 _OWN_FIELDS = wire.HAS_DATE | wire.HAS_SERVER
+
+
+class Edge(Protocol):
+    """What all connections of a process share; edge.process.EdgeProcess is it."""
+
+    head_parser: HeadParser
+    clock: Clock
+    access_log: AccessLog | None
+    dispatcher: Dispatcher
+    max_body: int
+    max_requests: int
+    is_draining: bool
+
+    def admit(self, connection: ClientConnection) -> None:
+        """Take a new connection, or abort it."""
+
+    def forget(self, connection: ClientConnection) -> None:
+        """A connection has ended."""
 
 
 class ClientConnection:
@@ -55,12 +71,12 @@ class ClientConnection:
         "stream",
     )
 
-    def __init__(self, edge: EdgeProcess, site: Site, stream: ClientStream) -> None:
+    def __init__(self, edge: Edge, policy: Policy, stream: ClientStream) -> None:
         self.stream = stream
         self._edge = edge
-        self._policy = site.policy
-        self._origin = site.policy.connect(stream.peer)
-        self._core = Http1Connection(edge.head_parser, edge.settings.limits.max_body)
+        self._policy = policy
+        self._origin = policy.connect(stream.peer)
+        self._core = Http1Connection(edge.head_parser, edge.max_body)
         self._exchange: Exchange | None = None
         self._requests = 0
         self._is_held = False  # the answer is made, and not taken: the next request has to wait

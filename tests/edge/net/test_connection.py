@@ -18,7 +18,7 @@ from edge.net.connection import RATE_GRACE, ClientConnection
 from edge.net.stream import LINGER_SIZE, LINGER_TIME, NEVER, ClientStream, Phase
 from edge.policy.chain import Policy
 from edge.policy.forwarded import TrustedProxies
-from edge.process import EdgeProcess, Site
+from edge.process import EdgeProcess
 from edge_backend import wire
 
 P = ParamSpec("P")
@@ -86,15 +86,14 @@ class Scene:
 
     def __init__(self, **options: object) -> None:
         self.edge = EdgeProcess(build_settings({"app": "m:a", "log_format": "json", **options}), [], None)
-        policy = Policy(scheme=b"http", port=80, address=b"127.0.0.1", trust=TrustedProxies(), redirect=None)
+        self._policy = Policy(scheme=b"http", port=80, address=b"127.0.0.1", trust=TrustedProxies(), redirect=None)
         self.client = MemoryTransport()
         self.stream = ClientStream(None, self.edge.settings.timeouts, self._drive)
-        self._site = Site(None, policy)
         self.stream.connection_made(self.client)
         self.worker = MemoryTransport()
 
     def _drive(self, stream: ClientStream) -> ClientConnection:
-        self.connection = ClientConnection(self.edge, self._site, stream)
+        self.connection = ClientConnection(self.edge, self._policy, stream)
         return self.connection
 
     def add_worker(self) -> WorkerLink:
