@@ -392,7 +392,8 @@ class WebSocketExchange:
             self._flush()
             self._end()
             return
-        self._schedule_ping()
+        rest = max(0.0, self._settings.ws_ping_interval - self._settings.ws_ping_timeout)
+        self._timer = self._loop.call_later(rest, self._ping)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

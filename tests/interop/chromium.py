@@ -73,7 +73,16 @@ class Page:
 
     def wait_for(self, expression: str) -> Any:
         """Return the first true value of a JavaScript expression."""
-        return wait_until(lambda: self.evaluate(expression), expression)
+        return wait_until(lambda: self._evaluate_if_loaded(expression), expression)
+
+    def _evaluate_if_loaded(self, expression: str) -> Any:
+        try:
+            return self.evaluate(expression)
+        except AssertionError as error:
+            # Between two documents there is none in which anything could be evaluated.
+            if "execution context" in str(error).lower():
+                return None
+            raise
 
 
 @contextlib.contextmanager
