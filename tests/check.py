@@ -20,7 +20,7 @@ ROOMS = (ROOT, ROOT / "backend", ROOT / "certs")
 PACKAGES = ("edge", "edge_backend", "edge_certs")
 
 # Percent of lines and branches over all three rooms, subprocesses included.
-FLOOR = 0
+FLOOR = 97
 
 # A suite that hangs is ended and shows where it was, before CI ends it and shows nothing.
 LONGEST = 1800

@@ -89,8 +89,8 @@ class Http1Connection:
 
     @property
     def is_idle(self) -> bool:
-        """True between two requests, with not a byte of the next."""
-        return self.state is _HEAD and not self._buffer
+        """True between two requests, with not a byte of the next; the empty line that some clients send is none."""
+        return self.state is _HEAD and (not self._buffer or self._buffer == b"\r\n")
 
     def receive(self, data: bytes) -> list[Event]:
         """Return what `data` completes. Malformed input becomes a Refusal, after which nothing more is read."""

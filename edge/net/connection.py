@@ -89,7 +89,7 @@ class ClientConnection:
     def receive(self, data: bytes) -> None:
         """Take what the client sent."""
         events = self._core.receive(data)
-        if not events and self.stream.phase is _IDLE:
+        if not events and self.stream.phase is _IDLE and not self._core.is_idle:
             self.stream.enter(Phase.HEAD)
         self._handle(events)
 

@@ -140,4 +140,5 @@ def _encode_server(host: bytes, scheme: bytes) -> bytes:
     name, colon, port = host.rpartition(b":")
     if not colon or host.endswith(b"]"):
         name, port = host, b"443" if scheme == b"https" else b"80"
+    name = name.removeprefix(b"[").removesuffix(b"]")  # an address as sockets have it, not as URIs do
     return name + b"\n" + port

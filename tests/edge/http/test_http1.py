@@ -371,6 +371,14 @@ def test_connection_is_idle_only_between_requests() -> None:
     assert not core.is_idle
 
 
+def test_stray_empty_line_between_requests_begins_none() -> None:
+    core = Http1Connection(HeadParser(LIMITS), MAX_BODY)
+    assert core.receive(b"\r\n") == []
+    assert core.is_idle
+    [head] = core.receive(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert isinstance(head, RequestHead)
+
+
 def test_nothing_is_read_after_a_refusal() -> None:
     core = Http1Connection(HeadParser(LIMITS), MAX_BODY)
     [refusal] = core.receive(b"GET / HTTP/9.9\r\n\r\n")

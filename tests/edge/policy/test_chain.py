@@ -125,8 +125,8 @@ def test_client_of_a_unix_socket_has_no_address() -> None:
         (b"shop.example", b"https", (b"shop.example", b"443")),
         (b"shop.example", b"http", (b"shop.example", b"80")),
         (b"shop.example:8443", b"https", (b"shop.example", b"8443")),
-        (b"[2001:db8::1]", b"https", (b"[2001:db8::1]", b"443")),
-        (b"[2001:db8::1]:8443", b"https", (b"[2001:db8::1]", b"8443")),
+        (b"[2001:db8::1]", b"https", (b"2001:db8::1", b"443")),
+        (b"[2001:db8::1]:8443", b"https", (b"2001:db8::1", b"8443")),
     ],
 )
 def test_server_is_the_host_that_was_asked(host: bytes, scheme: bytes, server: tuple[bytes, bytes]) -> None:
