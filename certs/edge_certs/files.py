@@ -95,22 +95,15 @@ def write_private(path: Path, content: bytes) -> None:
 
     Raises CertificateError: the folder or the file cannot be written.
     """
-    make_private_folder(path.parent)
-    try:
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            with suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise CertificateError(f"cannot write {place(path)}: {reason(error)}", WRITE_ADVICE) from error
+    _write(path, content, 0o600)
+
+
+def write_public(path: Path, content: bytes) -> None:
+    """Do what `write_private` does, for what holds no secret and others read, as in a container: mode 0644.
+
+    Raises CertificateError: the folder or the file cannot be written.
+    """
+    _write(path, content, 0o644)
 
 
 def make_private_folder(path: Path) -> None:
@@ -152,6 +145,26 @@ def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    make_private_folder(path.parent)
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with open(descriptor, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fchmod(file.fileno(), mode)
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise CertificateError(f"cannot write {place(path)}: {reason(error)}", WRITE_ADVICE) from error
 
 
 def _user_home(environ: Mapping[str, str]) -> Path:

@@ -1,0 +1,119 @@
+"""One file with every root: the system's, certifi's, the operator's own and those that were added.
+
+Libraries *replace* their roots by what a variable names. So the file that all variables name has to hold all of them:
+then no order of the variables, and no library that reads another one, can lose a public site or the corporate one.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+from edge_certs.errors import CertificateError, naming, place
+from edge_certs.files import read_file
+from edge_certs.pem import parse_blocks
+from edge_certs.trust.anchors import TRUSTED_LABEL, certificate_der
+from edge_certs.x509 import CERTIFICATE_LABELS
+
+BASES = ("system", "certifi", "both", "none")
+
+# Debian, Alpine and Arch; Fedora and RHEL, new and old; openSUSE; Alpine without ca-certificates, FreeBSD, macOS.
+SYSTEM_BUNDLES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Certificates (DER) and, in `name`, where they are from."""
+
+    name: str
+    certificates: tuple[bytes, ...] = field(repr=False)
+
+
+def encode_bundle(sources: Sequence[Source]) -> bytes:
+    """Return the certificates of all `sources` as PEM: each once, in the order of their SHA-256, under a header.
+
+    The same sources in the same order give the same bytes.
+    """
+    unique = {sha256(der).digest(): der for source in sources for der in source.certificates}
+    lines = [
+        f"# Made by edge trust: {len(unique)} certificates. It is written anew; add to it with: edge trust add FILE"
+    ]
+    lines += [f"# {len(set(source.certificates))} from {source.name}" for source in sources]
+    return "\n".join([*lines, *(encode_pem(unique[digest]) for digest in sorted(unique)), ""]).encode()
+
+
+def encode_pem(der: bytes) -> str:
+    """Return a certificate as PEM, without a line end behind it."""
+    text = base64.b64encode(der).decode("ascii")
+    lines = [text[start : start + 64] for start in range(0, len(text), 64)]
+    return "\n".join(["-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----"])
+
+
+def read_base(base: str) -> list[Source]:
+    """Return the public roots: of "system", "certifi", "both" (what there is of them) or "none".
+
+    Raises CertificateError: "system" is asked for and this system has no file with its roots, or one is unreadable.
+    """
+    sources = []
+    if base in ("system", "both"):
+        path = _system_bundle()
+        if path is not None:
+            sources.append(read_source(f"the system's {place(path)}", path))
+        elif base == "system":
+            raise CertificateError(
+                f"no file with this system's roots, looked for {' and '.join(SYSTEM_BUNDLES)}", "use --base certifi"
+            )
+    if base in ("certifi", "both"):
+        # Imported here: a worker's own certifi may answer with our bundle, and the command line need not load it.
+        from certifi import contents
+
+        sources.append(Source("certifi", _certificates(contents().encode())))
+    return sources
+
+
+def read_source(name: str, path: Path) -> Source:
+    """Return the certificates in the PEM file or in the PEM files of the folder `path`, such as OpenSSL's.
+
+    Raises CertificateError: it cannot be read, or is a file without a certificate.
+    """
+    if path.is_dir():
+        return Source(name, tuple(_in_folder(path)))
+    content = read_file(path, "bundle")
+    with naming(f"bundle {place(path)}"):
+        certificates = _certificates(content)
+        if not certificates:
+            raise CertificateError("no certificate in it", "name a PEM file with certificates")
+    return Source(name, certificates)
+
+
+def _system_bundle() -> Path | None:
+    # `openssl_cafile`, not `cafile`: that one follows SSL_CERT_FILE, which is the operator's.
+    candidates = (*SYSTEM_BUNDLES, ssl.get_default_verify_paths().openssl_cafile)
+    return next((Path(path) for path in candidates if os.path.isfile(path)), None)
+
+
+def _certificates(content: bytes) -> tuple[bytes, ...]:
+    """Without a look inside: what the system trusts is not ours to judge."""
+    labels = (*CERTIFICATE_LABELS, TRUSTED_LABEL)
+    return tuple(certificate_der(block) for block in parse_blocks(content) if block.label in labels)
+
+
+def _in_folder(path: Path) -> Iterable[bytes]:
+    """OpenSSL passes over what is no certificate there, and so must we."""
+    for file in sorted(path.iterdir()):
+        if file.is_file():
+            try:
+                yield from _certificates(read_file(file, "certificate"))
+            except CertificateError:
+                continue

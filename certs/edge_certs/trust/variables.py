@@ -1,0 +1,148 @@
+"""The variables by which libraries and tools are told their roots, and the files that they name.
+
+Every variable names the same merged bundle. What the operator had set is not lost: its certificates are in the bundle.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from edge_certs.errors import CertificateError, place
+from edge_certs.files import read_file, write_public
+from edge_certs.trust.bundle import Source, encode_bundle, read_base, read_source
+from edge_certs.trust.store import Anchor, TrustStore
+
+# These replace a library's roots, so they name the whole bundle. Not PGSSLROOTCERT: when it is set, libpq verifies
+# servers that it did not verify before, and fails on those that never had a public certificate.
+BUNDLE_VARIABLES = (
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "AWS_CA_BUNDLE",
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+    "PIP_CERT",
+    "GIT_SSL_CAINFO",
+    "CARGO_HTTP_CAINFO",
+    "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+    "NPM_CONFIG_CAFILE",
+    "BUNDLE_SSL_CA_CERT",
+    "HTTPLIB2_CA_CERTS",
+    "WEBSOCKET_CLIENT_CA_BUNDLE",
+    "NIX_SSL_CERT_FILE",
+    "HEX_CACERTS_PATH",
+)
+# These add to what Node and Deno have built in; more would only make each start slower.
+EXTRA_VARIABLES = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
+
+# The operator's own files, once their variables name our bundle: without it, `edge trust env` in a shell that has
+# already read it would forget them.
+MERGED_VARIABLE = "EDGE_TRUST_MERGED"
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a process is to be told: `variables`, which name `bundle` (all roots) and `extra` (none of the public).
+
+    `extra` is None when there is nothing in it. `remarks` are lines for the operator, such as a file that is missing.
+    """
+
+    variables: Mapping[str, str]
+    bundle: Path
+    extra: Path | None
+    remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What the operator had set: files with roots that are not public, what is in them, what could not be read."""
+
+    paths: tuple[str, ...]
+    sources: tuple[Source, ...]
+    remarks: tuple[str, ...]
+
+
+def merged_bundle(home: Path, environ: Mapping[str, str], base: str) -> bytes:
+    """Return the bundle of the roots of `base`, those that `environ` names and those that were added.
+
+    Raises CertificateError: the roots of `base` or those that were added cannot be read.
+    """
+    store = TrustStore(home)
+    public = read_base(base)
+    own = _read_own(environ, store.folder, public)
+    return encode_bundle([*public, *own.sources, *_added(store.anchors())])
+
+
+def write_trust(home: Path, environ: Mapping[str, str], base: str = "both") -> Trust:
+    """Write the merged bundle under `home` unless it is there already, and return what names it.
+
+    An environment with files of its own gets a bundle of its own: two services never overwrite each other's.
+
+    Raises CertificateError: as `merged_bundle`, or the folder cannot be written.
+    """
+    store = TrustStore(home)
+    public = read_base(base)
+    own = _read_own(environ, store.folder, public)
+    extra = [*own.sources, *_added(store.anchors())]
+    mark = _mark(base, own.paths)
+    bundle_path, extra_path = store.folder / f"bundle{mark}.pem", store.folder / f"extra{mark}.pem"
+    _write_changed(bundle_path, encode_bundle([*public, *extra]))
+    variables = dict.fromkeys(BUNDLE_VARIABLES, str(bundle_path))
+    if extra:
+        _write_changed(extra_path, encode_bundle(extra))
+        variables |= dict.fromkeys(EXTRA_VARIABLES, str(extra_path))
+    if own.paths:
+        variables[MERGED_VARIABLE] = os.pathsep.join(own.paths)
+    return Trust(variables, bundle_path, extra_path if extra else None, own.remarks)
+
+
+def _mark(base: str, paths: Sequence[str]) -> str:
+    if base == "both" and not paths:
+        return ""
+    return "-" + sha256(os.pathsep.join((base, *paths)).encode()).hexdigest()[:12]
+
+
+def _added(anchors: Sequence[Anchor]) -> list[Source]:
+    if not anchors:
+        return []
+    return [Source("edge trust add", tuple(anchor.certificate.public_bytes(Encoding.DER) for anchor in anchors))]
+
+
+def _read_own(environ: Mapping[str, str], folder: Path, public: Sequence[Source]) -> _Own:
+    """Read what the operator's variables name; a file in which all is public anyway adds nothing and is left out."""
+    known = {der for source in public for der in source.certificates}
+    found: dict[str, Source] = {}
+    remarks = []
+    for path, name in _own_paths(environ, folder).items():
+        try:
+            source = read_source(f"{name} {place(path)}", Path(path))
+        except CertificateError as error:
+            # It does not work for those who read the variable now, either; the rest of the roots still should.
+            remarks.append(f"{name} is not merged: {error}")
+            continue
+        if not known.issuperset(source.certificates):
+            found[path] = source
+    return _Own(tuple(found), tuple(found.values()), tuple(remarks))
+
+
+def _own_paths(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Return the files that the operator's variables name, each with the first variable; ours are none of theirs."""
+    named = [(path, MERGED_VARIABLE) for path in environ.get(MERGED_VARIABLE, "").split(os.pathsep)]
+    named += [(environ.get(name, ""), name) for name in (*BUNDLE_VARIABLES, *EXTRA_VARIABLES)]
+    named += [(path, "SSL_CERT_DIR") for path in environ.get("SSL_CERT_DIR", "").split(os.pathsep)]
+    paths: dict[str, str] = {}
+    for path, name in named:
+        absolute = os.path.abspath(path)
+        if path and os.path.dirname(os.path.realpath(absolute)) != os.path.realpath(folder):
+            paths.setdefault(absolute, name)
+    return paths
+
+
+def _write_changed(path: Path, content: bytes) -> None:
+    if not (path.is_file() and read_file(path, "bundle") == content):
+        write_public(path, content)

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from edge_certs.trust.bundle import encode_pem
+from edge_certs.trust.store import TrustStore
+from edge_certs.trust.variables import BUNDLE_VARIABLES, EXTRA_VARIABLES, merged_bundle, write_trust
+from tests.certs.forge import AUTHORITY, NOW, Forged, forge
+
+ADDED = forge(extensions=[AUTHORITY])
+OWN = forge(extensions=[AUTHORITY])
+ANOTHER = forge(extensions=[AUTHORITY])
+
+
+def pem(root: Forged) -> bytes:
+    return encode_pem(root.certificate.public_bytes(Encoding.DER)).encode()
+
+
+def holds(path: Path | None, *roots: Forged) -> list[bool]:
+    assert path is not None
+    content = path.read_bytes()
+    return [pem(root) in content for root in roots]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    home = tmp_path / "home"
+    TrustStore(home).add([ADDED.certificate], "corp", NOW, "")
+    return home
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> str:
+    path = tmp_path / "own.pem"
+    path.write_bytes(OWN.pem)
+    return str(path)
+
+
+def test_every_variable_names_the_one_bundle_and_those_that_add_the_roots_alone(home: Path) -> None:
+    trust = write_trust(home, {})
+    assert trust.bundle == home / "trust/bundle.pem"
+    assert trust.extra == home / "trust/extra.pem"
+    expected = dict.fromkeys(BUNDLE_VARIABLES, str(trust.bundle)) | dict.fromkeys(EXTRA_VARIABLES, str(trust.extra))
+    assert trust.variables == expected
+    assert holds(trust.bundle, ADDED) == holds(trust.extra, ADDED) == [True]
+    assert trust.bundle.read_bytes().count(b"BEGIN") > 100
+    assert trust.extra.read_bytes().count(b"BEGIN") == 1
+
+
+def test_postgres_is_left_alone(home: Path) -> None:
+    assert "PGSSLROOTCERT" not in write_trust(home, {}).variables
+
+
+def test_bundle_and_extra_are_readable_for_whoever_mounts_them(home: Path) -> None:
+    trust = write_trust(home, {})
+    assert trust.extra is not None
+    assert [path.stat().st_mode & 0o777 for path in (trust.bundle, trust.extra)] == [0o644, 0o644]
+
+
+def test_bundle_that_is_there_is_not_written_again(home: Path) -> None:
+    before = write_trust(home, {}).bundle.stat()
+    assert write_trust(home, {}).bundle.stat() == before
+
+
+def test_bundle_follows_what_is_added_and_removed(home: Path) -> None:
+    store = TrustStore(home)
+    store.add([ANOTHER.certificate], "another", NOW, "")
+    assert holds(write_trust(home, {}).bundle, ADDED, ANOTHER) == [True, True]
+    store.remove("corp")
+    assert holds(write_trust(home, {}).bundle, ADDED, ANOTHER) == [False, True]
+
+
+def test_without_any_root_nothing_is_named_as_extra(tmp_path: Path) -> None:
+    trust = write_trust(tmp_path, {})
+    assert trust.extra is None
+    assert set(trust.variables) == set(BUNDLE_VARIABLES)
+    assert not (tmp_path / "trust/extra.pem").exists()
+
+
+@pytest.mark.parametrize("name", [*BUNDLE_VARIABLES, *EXTRA_VARIABLES, "SSL_CERT_DIR"])
+def test_what_the_operator_set_is_merged_in(name: str, home: Path, own: str) -> None:
+    trust = write_trust(home, {name: own})
+    assert holds(trust.bundle, ADDED, OWN) == holds(trust.extra, ADDED, OWN) == [True, True]
+    assert f"# 1 from {name} {own}\n".encode() in trust.bundle.read_bytes()
+
+
+def test_folders_of_the_operator_are_merged_in(home: Path, tmp_path: Path, own: str) -> None:
+    (tmp_path / "hashed").mkdir()
+    (tmp_path / "hashed/0a1b2c3d.0").write_bytes(ANOTHER.pem)
+    trust = write_trust(home, {"SSL_CERT_DIR": f"{tmp_path}/hashed:{tmp_path}/nosuch", "REQUESTS_CA_BUNDLE": own})
+    assert holds(trust.bundle, ADDED, OWN, ANOTHER) == [True, True, True]
+
+
+def test_environment_with_files_of_its_own_has_a_bundle_of_its_own(home: Path, own: str) -> None:
+    plain, merged = write_trust(home, {}), write_trust(home, {"SSL_CERT_FILE": own})
+    assert plain.bundle != merged.bundle
+    assert holds(plain.bundle, OWN) == [False]
+    assert write_trust(home, {"REQUESTS_CA_BUNDLE": own}).bundle == merged.bundle
+
+
+def test_environment_that_names_our_bundle_already_keeps_what_was_merged(home: Path, own: str) -> None:
+    first = write_trust(home, {"SSL_CERT_FILE": own})
+    second = write_trust(home, first.variables)
+    assert second.variables == first.variables
+    assert holds(second.bundle, ADDED, OWN) == [True, True]
+
+
+def test_root_that_was_removed_does_not_come_back_from_our_own_bundle(home: Path) -> None:
+    first = write_trust(home, {})
+    TrustStore(home).remove("corp")
+    assert holds(write_trust(home, first.variables).bundle, ADDED) == [False]
+
+
+def test_public_file_of_the_operator_needs_no_bundle_of_its_own(home: Path) -> None:
+    import certifi
+
+    trust = write_trust(home, {"REQUESTS_CA_BUNDLE": certifi.where()})
+    assert trust.bundle == home / "trust/bundle.pem"
+    assert trust.variables.keys() == {*BUNDLE_VARIABLES, *EXTRA_VARIABLES}
+
+
+def test_relative_path_of_the_operator_is_kept_for_other_folders(
+    home: Path, own: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(own).parent)
+    trust = write_trust(home, {"SSL_CERT_FILE": "own.pem"})
+    assert trust.variables["EDGE_TRUST_MERGED"] == own
+    assert holds(trust.bundle, OWN) == [True]
+
+
+def test_file_of_the_operator_that_is_missing_is_remarked_and_the_rest_goes_on(home: Path, tmp_path: Path) -> None:
+    trust = write_trust(home, {"SSL_CERT_FILE": f"{tmp_path}/nosuch"})
+    assert holds(trust.bundle, ADDED) == [True]
+    [remark] = trust.remarks
+    assert remark.startswith(f"SSL_CERT_FILE is not merged: bundle {tmp_path}/nosuch: no such file; ")
+
+
+@pytest.mark.parametrize("base", ["none", "certifi"])
+def test_other_public_roots_have_a_bundle_of_their_own(base: str, home: Path) -> None:
+    trust = write_trust(home, {}, base)
+    assert trust.bundle.name not in ("bundle.pem", write_trust(home, {}, "both").bundle.name)
+    assert trust.bundle.read_bytes() == merged_bundle(home, {}, base)
+    assert (trust.bundle.read_bytes().count(b"BEGIN") == 1) is (base == "none")
+
+
+def test_bundle_alone_writes_nothing(home: Path, own: str) -> None:
+    before = sorted(home.rglob("*"))
+    content = merged_bundle(home, {"SSL_CERT_FILE": own}, "both")
+    assert pem(ADDED) in content
+    assert pem(OWN) in content
+    assert sorted(home.rglob("*")) == before
+    assert content == merged_bundle(home, {"SSL_CERT_FILE": own}, "both")
+
+
+def test_link_to_our_folder_is_known_as_ours(home: Path, tmp_path: Path) -> None:
+    write_trust(home, {})
+    (tmp_path / "link").symlink_to(home)
+    linked = os.path.join(tmp_path, "link/trust/bundle.pem")
+    assert "EDGE_TRUST_MERGED" not in write_trust(home, {"SSL_CERT_FILE": linked}).variables
