@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edge import __version__
+from edge.cli_trust import trust_group
 from edge.config import SECTIONS, Given, all_options, build_settings, nearest, section_options
 from edge.errors import ConfigError, EdgeError
 from edge.options import Option
@@ -123,9 +124,9 @@ def _usage(error: click.ClickException) -> str:
     # What follows the first sentence is click's own hint, which is worded differently from version to version.
     message = error.format_message().partition(". ")[0].strip().rstrip(".")
     message = message[:1].lower() + message[1:]
-    if context is not None and isinstance(context.command, click.Group):
+    if context is not None and context.command is _program:
         return f"{message}; use edge serve MODULE:ATTR, or see edge --help"
-    return f"{message}; see edge serve --help"
+    return f"{message}; see {context.command_path if context is not None else 'edge serve'} --help"
 
 
 serve_command = click.Command(
@@ -139,3 +140,4 @@ serve_command = click.Command(
     help=_SERVE_HELP,
 )
 _program.add_command(serve_command)
+_program.add_command(trust_group)

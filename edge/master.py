@@ -31,6 +31,7 @@ from edge.errors import ConfigError, EdgeError, StartError
 from edge.net.listener import Listener, start_listening
 from edge.process import run_edge
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
+from edge.trust import worker_trust
 from edge_backend.pool import Kill, Pool, Spawn, StartFailure
 from edge_backend.settings import WorkerSettings
 from edge_backend.supervisor import WorkerProcess
@@ -89,6 +90,7 @@ class Master:
         self._listeners = listeners
         self._tls = tls
         self._run_dir = run_dir
+        self._trust = worker_trust(os.environ)
         self._pool = Pool(size=settings.pool.workers, startup_timeout=settings.timeouts.startup)
         self._workers: dict[int, WorkerProcess] = {}
         self._edges: dict[int, _Edge] = {}
@@ -213,9 +215,10 @@ class Master:
                 ws_ping_interval=settings.websocket.ping_interval,
                 ws_ping_timeout=settings.websocket.ping_timeout,
                 ws_per_message_deflate=settings.websocket.per_message_deflate,
+                ca_bundle=self._trust.ca_bundle,
             ),
             self._run_dir,
-            os.environ,
+            self._trust.environ,
         )
         self._workers[number] = worker
         self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._worker_reports(worker))

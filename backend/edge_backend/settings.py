@@ -8,7 +8,10 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """The application and how to run it. Durations are seconds, sizes are bytes."""
+    """The application and how to run it. Durations are seconds, sizes are bytes.
+
+    `ca_bundle` is the file that certifi shall answer with; empty when it is to be left alone.
+    """
 
     target: str
     app_dir: str
@@ -22,6 +25,7 @@ class WorkerSettings:
     ws_ping_interval: float
     ws_ping_timeout: float
     ws_per_message_deflate: bool
+    ca_bundle: str = ""
 
     def encode(self) -> bytes:
         """Return the settings as one line."""

@@ -24,6 +24,7 @@ from typing import Any, cast
 
 from . import wire
 from .asgi import HttpExchange, build_scope
+from .certifi_hook import answer_certifi
 from .errors import ClientDisconnected, LoadError, StartupError
 from .lifespan import Lifespan
 from .loader import Application, application_traceback, load_application
@@ -215,6 +216,8 @@ class Worker:
         """Load the application, serve until told to stop, and return the exit code."""
         self.loop = asyncio.get_running_loop()
         settings = self.settings
+        if settings.ca_bundle:
+            answer_certifi(settings.ca_bundle)
         try:
             self.app = load_application(settings.target, app_dir=settings.app_dir, factory=settings.factory)
             lifespan = Lifespan(self.app, settings.lifespan)
