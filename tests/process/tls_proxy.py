@@ -68,16 +68,20 @@ def answer(connection: socket.socket) -> None:
 
 
 @contextlib.contextmanager
-def site(authority: trustme.CA, *names: str) -> Iterator[int]:
-    """Serve `ok` over HTTPS for the names, with a certificate of `authority`; gives the port."""
-    context = server_context(authority, *names)
+def encrypted(context: ssl.SSLContext) -> Iterator[int]:
+    """Serve `ok` over HTTPS with the certificate of `context`; gives the port."""
 
     def serve(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as encrypted:
-            answer(encrypted)
+        with context.wrap_socket(connection, server_side=True) as stream:
+            answer(stream)
 
     with Listener(serve) as listener:
         yield listener.port
+
+
+def site(authority: trustme.CA, *names: str) -> contextlib.AbstractContextManager[int]:
+    """Serve `ok` over HTTPS for the names, with a certificate of `authority`; gives the port."""
+    return encrypted(server_context(authority, *names))
 
 
 class InterceptingProxy:
