@@ -1,0 +1,80 @@
+"""The key of a new certificate and the request for it (RFC 2986; pure)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from edge_certs.errors import CertificateError
+from edge_certs.x509 import Certificate, describe, parse_chain, parse_key
+
+# The base labels of public host names (RFC 1123 section 2.1), with `*.` as the only wildcard there is (RFC 8555 7.1.3).
+HOST = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?(?:(?!-)[a-z0-9-]{1,63}(?<!-)\.)*(?!-)[a-z0-9-]{1,63}(?<!-)")
+
+
+def parse_name(text: str) -> str:
+    """Return a name to ask a certificate for as authorities compare it: lower case, or an address in its short form.
+
+    Raises CertificateError: it is neither a host name in ASCII, `*.` before it for a wildcard, nor an IP address.
+    """
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        name = text.lower().removesuffix(".")
+    if not HOST.fullmatch(name):
+        raise CertificateError(
+            f"name {text!r}: not a host name or an IP address",
+            "write it as in example.com, *.example.com or 192.0.2.1, and international names in their xn-- form",
+        )
+    return name
+
+
+def is_address(name: str) -> bool:
+    """Return whether `name`, as `parse_name` gives it, is an IP address."""
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def generate_key() -> bytes:
+    """Return a new private key on P-256 as PEM: every client of today takes it, and it is the cheapest to sign with."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def encode_csr(key_pem: bytes, names: Sequence[str]) -> bytes:
+    """Return the certificate request for `names` by the key, as DER; the subject is empty, as CAs want it today.
+
+    Raises CertificateError: the key cannot be read.
+    """
+    key, _ = parse_key(key_pem)
+    general = [x509.IPAddress(ip_address(name)) if is_address(name) else x509.DNSName(name) for name in names]
+    builder = x509.CertificateSigningRequestBuilder(x509.Name([]))
+    builder = builder.add_extension(x509.SubjectAlternativeName(general), critical=True)
+    return builder.sign(key, SHA256()).public_bytes(Encoding.DER)  # type: ignore[arg-type]  # it says what it refuses
+
+
+def check_issued(chain_pem: bytes, key_pem: bytes, names: Sequence[str]) -> Certificate:
+    """Return what the authority sent, proven to be what was asked for: this key, and every one of `names`.
+
+    Raises CertificateError: it is not.
+    """
+    chain = parse_chain(chain_pem)
+    key, _ = parse_key(key_pem)
+    public = chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    if public != key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
+        raise CertificateError("the certificate that the authority sent is for another key", "order it again")
+    certificate = describe(chain, key_pem, None, None)
+    if missing := [name for name in names if name not in certificate.names]:
+        raise CertificateError(
+            f"the certificate that the authority sent is not for {missing[0]!r}", "order it again, or without that name"
+        )
+    return certificate

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from edge_certs.csr import check_issued, encode_csr, generate_key, is_address, parse_name
+from edge_certs.errors import CertificateError
+from tests.certs.forge import forge
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "address"),
+    [
+        ("Shop.Example", "shop.example", False),
+        ("shop.example.", "shop.example", False),
+        ("*.Shop.example", "*.shop.example", False),
+        ("xn--bcher-kva.example", "xn--bcher-kva.example", False),
+        ("192.0.2.1", "192.0.2.1", True),
+        ("2001:DB8:0:0::1", "2001:db8::1", True),
+    ],
+)
+def test_name_is_taken_as_authorities_compare_it(text: str, name: str, address: bool) -> None:
+    assert parse_name(text) == name
+    assert is_address(name) is address
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "a..b", "-a.example", "a-.example", "*", "a.*.example", "*.*.example", "bücher.example", "a b", "a/b",
+     "https://shop.example", "shop.example:443", "shop_1.example", f"{'a' * 64}.example", "a." * 127 + "a", "a\n"],
+)  # fmt: skip
+def test_text_that_is_no_name_is_refused(text: str) -> None:
+    with pytest.raises(CertificateError, match=r"^name '.*': not a host name or an IP address; write it as in "):
+        parse_name(text)
+
+
+def test_request_is_signed_and_has_the_names_only() -> None:
+    request = x509.load_der_x509_csr(encode_csr(generate_key(), ["shop.example", "*.shop.example", "192.0.2.1"]))
+    assert request.is_signature_valid
+    assert list(request.subject) == []
+    names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["shop.example", "*.shop.example"]
+    assert [str(address) for address in names.get_values_for_type(x509.IPAddress)] == ["192.0.2.1"]
+    key = request.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert key.curve.name == "secp256r1"
+
+
+def test_chain_of_this_key_and_these_names_is_taken() -> None:
+    issued = forge("shop.example", "192.0.2.1")
+    certificate = check_issued(issued.pem, issued.key_pem, ["192.0.2.1", "shop.example"])
+    assert certificate.chain_pem == issued.pem
+    assert certificate.key_pem == issued.key_pem
+
+
+def test_chain_of_another_key_is_refused() -> None:
+    with pytest.raises(
+        CertificateError, match=r"^the certificate that the authority sent is for another key; order it"
+    ):
+        check_issued(forge("shop.example").pem, generate_key(), ["shop.example"])
+
+
+def test_chain_without_one_of_the_names_is_refused() -> None:
+    issued = forge("shop.example")
+    with pytest.raises(CertificateError, match=r"^the certificate that the authority sent is not for 'www\.shop"):
+        check_issued(issued.pem, issued.key_pem, ["shop.example", "www.shop.example"])
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_answer_that_is_no_chain_is_refused(content: bytes) -> None:
+    with pytest.raises(CertificateError):
+        check_issued(content, generate_key(), ["shop.example"])
