@@ -72,6 +72,8 @@ def _add(file: str, label: str | None, fingerprint: str | None, force: str, dry_
             now = datetime.now(UTC).replace(microsecond=0)
             change = store.plan if dry_run else store.add
             additions = change(certificates, label or _label(file), now, force)
+        if not dry_run:
+            _refresh()
     _show_additions(additions, dry_run=dry_run, as_json=as_json)
     return 0
 
@@ -85,6 +87,8 @@ def _remove(name: str, dry_run: bool, as_json: bool) -> int:
     with _explained():
         store = _store()
         removed = store.select(name) if dry_run else store.remove(name)
+        if not dry_run:
+            _refresh()
     verb = "would remove" if dry_run else "removed"
     if as_json:
         _print_json({"removed": [_described(anchor) for anchor in removed], "dry_run": dry_run})
@@ -233,6 +237,14 @@ def _write(base: str) -> Trust:
     for remark in trust.remarks:
         click.echo(f"edge: {remark}", err=True)
     return trust
+
+
+def _refresh() -> None:
+    """Let whatever names a bundle already see the change; also after a change whose refresh was interrupted."""
+    from edge_certs.files import edge_home
+    from edge_certs.trust.variables import refresh_bundles
+
+    refresh_bundles(edge_home(os.environ))
 
 
 def _show_additions(additions: Sequence[Addition], *, dry_run: bool, as_json: bool) -> None:

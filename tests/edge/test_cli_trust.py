@@ -216,6 +216,19 @@ def test_remove_takes_exactly_what_is_named(capsys: pytest.CaptureFixture[str], 
     assert output(capsys, "remove", sha256) == f"unchanged: no root is called {sha256!r}; see edge trust list\n"
 
 
+def test_bundle_that_a_shell_names_already_follows_add_and_remove(
+    capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    output(capsys, "env")
+    path = home / "trust/bundle.pem"
+    output(capsys, "add", "corp.pem")
+    assert LONG.pem in path.read_bytes()
+    output(capsys, "remove", "corp", "--dry-run")
+    assert LONG.pem in path.read_bytes()
+    output(capsys, "remove", "corp")
+    assert LONG.pem not in path.read_bytes()
+
+
 def test_list_without_roots_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
     assert output(capsys, "list") == "no root was added; add one with: edge trust add FILE\n"
 

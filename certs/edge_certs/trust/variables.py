@@ -5,6 +5,7 @@ Every variable names the same merged bundle. What the operator had set is not lo
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +15,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge_certs.errors import CertificateError, place
-from edge_certs.files import read_file, write_public
+from edge_certs.files import write_public
 from edge_certs.trust.bundle import Source, encode_bundle, read_base, read_source
-from edge_certs.trust.store import Anchor, TrustStore
+from edge_certs.trust.store import TrustStore
 
 # These replace a library's roots, so they name the whole bundle. Not PGSSLROOTCERT: when it is set, libpq verifies
 # servers that it did not verify before, and fails on those that never had a public certificate.
@@ -44,6 +45,9 @@ EXTRA_VARIABLES = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
 # already read it would forget them.
 MERGED_VARIABLE = "EDGE_TRUST_MERGED"
 
+# The first line of each bundle that variables name: what is needed to write it anew without that environment.
+RECIPE = b"# edge trust recipe: "
+
 
 @dataclass(frozen=True, slots=True)
 class Trust:
@@ -56,6 +60,14 @@ class Trust:
     bundle: Path
     extra: Path | None
     remarks: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """How a bundle is made, but for what was added: the public roots, and the operator's files."""
+
+    base: str
+    merged: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,7 @@ def merged_bundle(home: Path, environ: Mapping[str, str], base: str) -> bytes:
     store = TrustStore(home)
     public = read_base(base)
     own = _read_own(environ, store.folder, public)
-    return encode_bundle([*public, *own.sources, *_added(store.anchors())])
+    return encode_bundle([*public, *own.sources, *_added(store)])
 
 
 def write_trust(home: Path, environ: Mapping[str, str], base: str = "both") -> Trust:
@@ -88,26 +100,63 @@ def write_trust(home: Path, environ: Mapping[str, str], base: str = "both") -> T
     store = TrustStore(home)
     public = read_base(base)
     own = _read_own(environ, store.folder, public)
-    extra = [*own.sources, *_added(store.anchors())]
-    mark = _mark(base, own.paths)
-    bundle_path, extra_path = store.folder / f"bundle{mark}.pem", store.folder / f"extra{mark}.pem"
-    _write_changed(bundle_path, encode_bundle([*public, *extra]))
-    variables = dict.fromkeys(BUNDLE_VARIABLES, str(bundle_path))
-    if extra:
-        _write_changed(extra_path, encode_bundle(extra))
-        variables |= dict.fromkeys(EXTRA_VARIABLES, str(extra_path))
+    bundle, extra = _paths(store, _Recipe(base, own.paths))
+    has_extra = _write_bundles((bundle, extra), _Recipe(base, own.paths), public, [*own.sources, *_added(store)])
+    variables = dict.fromkeys(BUNDLE_VARIABLES, str(bundle))
+    if has_extra:
+        variables |= dict.fromkeys(EXTRA_VARIABLES, str(extra))
     if own.paths:
         variables[MERGED_VARIABLE] = os.pathsep.join(own.paths)
-    return Trust(variables, bundle_path, extra_path if extra else None, own.remarks)
+    return Trust(variables, bundle, extra if has_extra else None, own.remarks)
 
 
-def _mark(base: str, paths: Sequence[str]) -> str:
-    if base == "both" and not paths:
-        return ""
-    return "-" + sha256(os.pathsep.join((base, *paths)).encode()).hexdigest()[:12]
+def refresh_bundles(home: Path) -> int:
+    """Write the bundles that `write_trust` made anew and return their number: shells and processes name them still.
+
+    Without it, a root that was removed would stay trusted by whatever runs.
+
+    Raises CertificateError: as `write_trust`.
+    """
+    store = TrustStore(home)
+    recipes = [recipe for path in store.folder.glob("bundle*.pem") if (recipe := _read_recipe(path)) is not None]
+    for recipe in recipes:
+        public = read_base(recipe.base)
+        own = _read_own({MERGED_VARIABLE: os.pathsep.join(recipe.merged)}, store.folder, public)
+        _write_bundles(_paths(store, recipe), recipe, public, [*own.sources, *_added(store)])
+    return len(recipes)
 
 
-def _added(anchors: Sequence[Anchor]) -> list[Source]:
+def _paths(store: TrustStore, recipe: _Recipe) -> tuple[Path, Path]:
+    mark = ""
+    if recipe != _Recipe("both", ()):
+        mark = "-" + sha256(os.pathsep.join((recipe.base, *recipe.merged)).encode()).hexdigest()[:12]
+    return store.folder / f"bundle{mark}.pem", store.folder / f"extra{mark}.pem"
+
+
+def _write_bundles(
+    paths: tuple[Path, Path], recipe: _Recipe, public: Sequence[Source], extra: Sequence[Source]
+) -> bool:
+    """Write both files, the second one only if there is something in it or it is there; return whether there is."""
+    bundle_path, extra_path = paths
+    line = RECIPE + json.dumps({"base": recipe.base, "merged": recipe.merged}).encode() + b"\n"
+    _write_changed(bundle_path, line + encode_bundle([*public, *extra]))
+    if extra or extra_path.exists():
+        _write_changed(extra_path, encode_bundle(extra))
+    return bool(extra)
+
+
+def _read_recipe(path: Path) -> _Recipe | None:
+    """None for a file that we did not write."""
+    line = _content(path).partition(b"\n")[0]
+    try:
+        recipe = json.loads(line.removeprefix(RECIPE))
+        return _Recipe(recipe["base"], tuple(recipe["merged"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _added(store: TrustStore) -> list[Source]:
+    anchors = store.anchors()
     if not anchors:
         return []
     return [Source("edge trust add", tuple(anchor.certificate.public_bytes(Encoding.DER) for anchor in anchors))]
@@ -120,7 +169,7 @@ def _read_own(environ: Mapping[str, str], folder: Path, public: Sequence[Source]
     remarks = []
     for path, name in _own_paths(environ, folder).items():
         try:
-            source = read_source(f"{name} {place(path)}", Path(path))
+            source = read_source(f"the operator's {place(path)}", Path(path))
         except CertificateError as error:
             # It does not work for those who read the variable now, either; the rest of the roots still should.
             remarks.append(f"{name} is not merged: {error}")
@@ -144,5 +193,13 @@ def _own_paths(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
 
 
 def _write_changed(path: Path, content: bytes) -> None:
-    if not (path.is_file() and read_file(path, "bundle") == content):
+    if _content(path) != content:
         write_public(path, content)
+
+
+def _content(path: Path) -> bytes:
+    """Return what is there, whatever its size, as the sum of all roots has no bound; nothing if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -3,12 +3,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import certifi
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from edge_certs.files import MAX_FILE_SIZE
 from edge_certs.trust.bundle import encode_pem
 from edge_certs.trust.store import TrustStore
-from edge_certs.trust.variables import BUNDLE_VARIABLES, EXTRA_VARIABLES, merged_bundle, write_trust
+from edge_certs.trust.variables import BUNDLE_VARIABLES, EXTRA_VARIABLES, merged_bundle, refresh_bundles, write_trust
 from tests.certs.forge import AUTHORITY, NOW, Forged, forge
 
 ADDED = forge(extensions=[AUTHORITY])
@@ -85,7 +87,7 @@ def test_without_any_root_nothing_is_named_as_extra(tmp_path: Path) -> None:
 def test_what_the_operator_set_is_merged_in(name: str, home: Path, own: str) -> None:
     trust = write_trust(home, {name: own})
     assert holds(trust.bundle, ADDED, OWN) == holds(trust.extra, ADDED, OWN) == [True, True]
-    assert f"# 1 from {name} {own}\n".encode() in trust.bundle.read_bytes()
+    assert f"# 1 from the operator's {own}\n".encode() in trust.bundle.read_bytes()
 
 
 def test_folders_of_the_operator_are_merged_in(home: Path, tmp_path: Path, own: str) -> None:
@@ -116,8 +118,6 @@ def test_root_that_was_removed_does_not_come_back_from_our_own_bundle(home: Path
 
 
 def test_public_file_of_the_operator_needs_no_bundle_of_its_own(home: Path) -> None:
-    import certifi
-
     trust = write_trust(home, {"REQUESTS_CA_BUNDLE": certifi.where()})
     assert trust.bundle == home / "trust/bundle.pem"
     assert trust.variables.keys() == {*BUNDLE_VARIABLES, *EXTRA_VARIABLES}
@@ -143,7 +143,7 @@ def test_file_of_the_operator_that_is_missing_is_remarked_and_the_rest_goes_on(h
 def test_other_public_roots_have_a_bundle_of_their_own(base: str, home: Path) -> None:
     trust = write_trust(home, {}, base)
     assert trust.bundle.name not in ("bundle.pem", write_trust(home, {}, "both").bundle.name)
-    assert trust.bundle.read_bytes() == merged_bundle(home, {}, base)
+    assert trust.bundle.read_bytes().endswith(merged_bundle(home, {}, base))
     assert (trust.bundle.read_bytes().count(b"BEGIN") == 1) is (base == "none")
 
 
@@ -161,3 +161,54 @@ def test_link_to_our_folder_is_known_as_ours(home: Path, tmp_path: Path) -> None
     (tmp_path / "link").symlink_to(home)
     linked = os.path.join(tmp_path, "link/trust/bundle.pem")
     assert "EDGE_TRUST_MERGED" not in write_trust(home, {"SSL_CERT_FILE": linked}).variables
+
+
+def test_bundles_that_variables_name_already_follow_what_is_added_and_removed(home: Path, own: str) -> None:
+    made = [write_trust(home, {}), write_trust(home, {"SSL_CERT_FILE": own}), write_trust(home, {}, "none")]
+    TrustStore(home).remove("corp")
+    TrustStore(home).add([ANOTHER.certificate], "another", NOW, "")
+    assert refresh_bundles(home) == 3
+    assert [holds(trust.bundle, ADDED, ANOTHER, OWN) for trust in made] == [
+        [False, True, False],
+        [False, True, True],
+        [False, True, False],
+    ]
+    assert [holds(trust.extra, ADDED, ANOTHER) for trust in made] == [[False, True]] * 3
+    assert [write_trust(home, {}).bundle, write_trust(home, {"SSL_CERT_FILE": own}).bundle] == [
+        trust.bundle for trust in made[:2]
+    ]
+
+
+def test_bundle_of_a_file_that_is_gone_is_written_without_it(home: Path, own: str) -> None:
+    trust = write_trust(home, {"SSL_CERT_FILE": own})
+    os.unlink(own)
+    assert refresh_bundles(home) == 1
+    assert holds(trust.bundle, ADDED, OWN) == [True, False]
+
+
+def test_last_root_that_is_removed_is_not_left_in_any_file(home: Path) -> None:
+    trust = write_trust(home, {})
+    TrustStore(home).remove("corp")
+    refresh_bundles(home)
+    assert holds(trust.bundle, ADDED) == holds(trust.extra, ADDED) == [False]
+
+
+@pytest.mark.parametrize("content", [b"", b"# edge trust recipe: {}\n", b"# edge trust recipe: [\n", b"7\n"])
+def test_file_beside_the_bundles_that_is_not_ours_is_left_alone(content: bytes, home: Path) -> None:
+    path = home / "trust/bundle-mine.pem"
+    path.write_bytes(content)
+    assert refresh_bundles(home) == 0
+    assert path.read_bytes() == content
+
+
+def test_nothing_to_refresh_makes_no_folder(tmp_path: Path) -> None:
+    assert refresh_bundles(tmp_path / "home") == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bundle_larger_than_any_file_that_is_taken_in_is_written_again(home: Path) -> None:
+    trust = write_trust(home, {})
+    trust.bundle.write_bytes(trust.bundle.read_bytes() + b"#" * MAX_FILE_SIZE)
+    assert refresh_bundles(home) == 1
+    assert holds(trust.bundle, ADDED) == [True]
+    assert trust.bundle.stat().st_size < MAX_FILE_SIZE
