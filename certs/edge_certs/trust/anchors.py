@@ -12,10 +12,11 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import ModuleType
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_der_private_key, pkcs7
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from edge_certs.errors import CertificateError
 from edge_certs.pem import DER_SEQUENCE, PKCS12, UTF16_MARKS, Block, not_pem, parse_blocks
@@ -119,7 +120,7 @@ def _from_blocks(blocks: Sequence[Block]) -> list[x509.Certificate]:
 def _from_block(block: Block) -> Sequence[x509.Certificate]:
     if block.label in PKCS7_LABELS:
         pem = block.pem.replace(block.label.encode(), b"PKCS7")
-        return _load(lambda: pkcs7.load_pem_pkcs7_certificates(pem), _damaged(block))
+        return _load(lambda: _pkcs7().load_pem_pkcs7_certificates(pem), _damaged(block))
     if block.label in (*CERTIFICATE_LABELS, TRUSTED_LABEL):
         der = certificate_der(block)
         return _load(lambda: [x509.load_der_x509_certificate(der)], _damaged(block))
@@ -135,7 +136,7 @@ def _from_der(der: bytes) -> Sequence[x509.Certificate]:
     try:
         return [x509.load_der_x509_certificate(der)]
     except PARSE_ERRORS:
-        return _load(lambda: pkcs7.load_der_pkcs7_certificates(der), unknown)
+        return _load(lambda: _pkcs7().load_der_pkcs7_certificates(der), unknown)
 
 
 def _load(load: Callable[[], Sequence[x509.Certificate]], otherwise: CertificateError) -> Sequence[x509.Certificate]:
@@ -144,6 +145,13 @@ def _load(load: Callable[[], Sequence[x509.Certificate]], otherwise: Certificate
     except PARSE_ERRORS:
         # What the library says about damage quotes bytes, and helps nobody. It raises for PKCS#7 without any, too.
         raise otherwise from None
+
+
+def _pkcs7() -> ModuleType:
+    """Imported when it is wanted: it brings the whole of `email`, 20 ms that each start of a server would pay."""
+    from cryptography.hazmat.primitives.serialization import pkcs7
+
+    return pkcs7
 
 
 def _is_key(der: bytes) -> bool:
