@@ -33,6 +33,9 @@ POLL_TIMEOUT = timedelta(minutes=10)
 # Authorities with alternates have two or three; more would be a way to keep us busy.
 MAX_ALTERNATES = 5
 
+# Of what an authority sends, in a line of ours; a name has 253 octets at most.
+MAX_SHOWN = 253
+
 CHAIN_TYPE = "application/pem-certificate-chain"
 UNSUITABLE = "the authority's answer has no {!r}"
 
@@ -250,11 +253,11 @@ class Order:
                 # It failed before the crash: that failure is in the ledger, this is the next attempt.
                 self._url = None
             case status:
-                raise _failed(order, f"the order is {str(status)[:100]!r}")
+                raise _failed(order, f"the order is {str(status)[:MAX_SHOWN]!r}")
 
     def _receive_authorization(self, answer: Answer) -> None:
         authorization = answer.parse()
-        name = _name(authorization)
+        name = self._name(authorization)
         with naming(name):
             match authorization.get("status"):
                 case "valid":
@@ -263,10 +266,20 @@ class Order:
                 case "pending":
                     self._pending.append(self._choose(authorization, name))
                 case status:
-                    raise _failed(authorization, f"the authorization is {str(status)[:100]!r}")
+                    raise _failed(authorization, f"the authorization is {str(status)[:MAX_SHOWN]!r}")
         del self._unread[0]
         if not self._unread:
             self._go_on(State.PRESENT if self._pending else State.ISSUE)
+
+    def _name(self, authorization: dict[str, Any]) -> str:
+        """Only a name that was asked for: it becomes the name of a file and of a DNS record."""
+        identifier = authorization.get("identifier")
+        name = _text(identifier, "value") if _is_object(identifier) else ""
+        if name not in (wanted.removeprefix("*.") for wanted in self._wanted.names):
+            raise CertificateError(
+                f"the authority wants a proof for {name[:MAX_SHOWN]!r}, which was not asked for", "try again later"
+            )
+        return name
 
     def _choose(self, authorization: dict[str, Any], name: str) -> _Pending:
         offered = {str(found.get("type")): found for found in _items(authorization, "challenges") if _is_object(found)}
@@ -305,7 +318,7 @@ class Order:
                 self._poll_later(answer, now)
             case status:
                 with naming(f"{pending.challenge.name}: {pending.challenge.kind}"):
-                    raise _failed(_tried(authorization), f"the authorization is {str(status)[:100]!r}")
+                    raise _failed(_tried(authorization), f"the authorization is {str(status)[:MAX_SHOWN]!r}")
 
     def _receive_chain(self, answer: Answer) -> None:
         if self._state is State.DOWNLOAD:
@@ -355,13 +368,6 @@ def _possible(name: str, is_wildcard: bool) -> tuple[str, ...]:
     if is_wildcard:
         return (DNS_01,)
     return (HTTP_01, TLS_ALPN_01) if is_address(name) else (HTTP_01, TLS_ALPN_01, DNS_01)
-
-
-def _name(authorization: dict[str, Any]) -> str:
-    identifier = authorization.get("identifier")
-    if not _is_object(identifier):
-        raise CertificateError(UNSUITABLE.format("identifier"), "try again later")
-    return _text(identifier, "value")
 
 
 def _tried(authorization: dict[str, Any]) -> dict[str, Any]:

@@ -134,6 +134,16 @@ def test_each_name_is_proven_and_triggered_once() -> None:
     assert order.next(later) == Call(ORDER_URL)
 
 
+@pytest.mark.parametrize("name", ["../../etc/cron.d/x", "other.example", "*.shop.example", "shop.example\n", ""])
+def test_proof_for_a_name_that_was_not_asked_for_is_refused(name: str) -> None:
+    # The name becomes a file's: an authority must not choose where we write.
+    order = Order(wanted("shop.example", "*.a.example"), KEY)
+    with pytest.raises(CertificateError) as caught:
+        tell(order, CREATED, answer(authorization(name=name)))
+    expected = f"the authority wants a proof for {name!r}, which was not asked for; try again later"
+    assert str(caught.value) == expected
+
+
 @pytest.mark.parametrize(
     ("kinds", "name", "wildcard", "chosen"),
     [
@@ -148,7 +158,7 @@ def test_each_name_is_proven_and_triggered_once() -> None:
 def test_first_kind_that_can_prove_the_name_is_chosen(
     kinds: tuple[str, ...], name: str, wildcard: bool, chosen: str
 ) -> None:
-    order = Order(wanted(kinds=kinds), KEY)
+    order = Order(wanted(name, kinds=kinds), KEY)
     tell(order, CREATED, answer(authorization(name=name, wildcard=wildcard)))
     shown = order.next(NOW)
     assert isinstance(shown, Present)
@@ -173,7 +183,7 @@ def test_first_kind_that_can_prove_the_name_is_chosen(
     ],
 )
 def test_name_that_cannot_be_proven_is_refused(kinds: tuple[str, ...], name: str, message: str) -> None:
-    order = Order(wanted(kinds=kinds), KEY)
+    order = Order(wanted(name, kinds=kinds), KEY)
     with pytest.raises(CertificateError) as caught:
         tell(order, CREATED, answer(authorization(name=name)))
     assert str(caught.value) == message
@@ -267,7 +277,7 @@ def without(content: dict[str, Any], name: str) -> dict[str, Any]:
         ([answer(without(PENDING, "finalize"), location=ORDER_URL)], "the authority's answer has no 'finalize'"),
         ([answer({**PENDING, "authorizations": []}, location=ORDER_URL)], "answer has no 'authorizations'"),
         ([answer(b"<html>", location=ORDER_URL)], "the authority answered 200 that is not a JSON object"),
-        ([CREATED, answer(without(authorization(), "identifier"))], "the authority's answer has no 'identifier'"),
+        ([CREATED, answer(without(authorization(), "identifier"))], "the authority wants a proof for '', which"),
         (
             [CREATED, answer(authorization("expired"))],
             "shop.example: the authorization is 'expired', and the authority",
