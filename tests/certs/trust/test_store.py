@@ -93,6 +93,8 @@ def test_refused_certificate_can_be_forced_with_a_reason_that_is_kept(tmp_path: 
         f"sha256:{SHA256}",
         ":".join(SHA256[i : i + 2] for i in range(0, 64, 2)),
     ],
+    # The root is another one in each process: names of tests must not come of it.
+    ids=["label", "fingerprint", "its beginning", "upper case", "with the algorithm", "with colons"],
 )
 def test_exactly_the_root_that_is_named_is_removed(name: str, tmp_path: Path) -> None:
     store = TrustStore(tmp_path)
@@ -113,7 +115,11 @@ def test_label_of_a_bundle_removes_all_of_it(tmp_path: Path) -> None:
     assert list((tmp_path / "trust/anchors").iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["", SHA256[:7], "sha256:", "zz" + SHA256[2:], "corp2"])
+@pytest.mark.parametrize(
+    "name",
+    ["", SHA256[:7], "sha256:", "zz" + SHA256[2:], "corp2"],
+    ids=["nothing", "too short", "algorithm alone", "not hexadecimal", "label begun alike"],
+)
 def test_name_of_nothing_removes_nothing(name: str, tmp_path: Path) -> None:
     store = TrustStore(tmp_path)
     store.add([ROOT], "corp", NOW, "")
