@@ -128,6 +128,8 @@ class ClientStream(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(NEVER)
         self._driver.forget()
+        # The two hold each other: parted here, they and their TLS memory go at once, and not when the collector comes.
+        del self._driver
 
     def data_received(self, data: bytes) -> None:
         if self.phase >= _LINGER:

@@ -34,6 +34,9 @@ class State(Enum):
     CLOSED = 4
 
 
+_OPEN = State.OPEN  # looked up for each read
+
+
 class TlsError(Exception):
     """The peer's TLS cannot go on; an alert may wait in `data_to_send()`."""
 
@@ -61,7 +64,7 @@ class TlsChannel:
 
         Raises TlsError if the peer broke the protocol or cannot be served; PlainHttpError if it speaks HTTP.
         """
-        if self.state is State.OPEN:
+        if self.state is _OPEN:
             if len(data) > _FEED:
                 return self._read_large(data)
             self._incoming.write(data)
