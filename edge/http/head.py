@@ -112,7 +112,7 @@ class _Special:
 class HeadParser:
     """Parses the heads of all connections of a process; between two calls it holds nothing but remembered lines."""
 
-    __slots__ = ("_limits", "_plain", "_requests", "_special", "_tokenizer", "_tokens", "_unchecked_size")
+    __slots__ = ("_hosts", "_limits", "_plain", "_requests", "_special", "_tokenizer", "_tokens", "_unchecked_size")
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
@@ -120,6 +120,7 @@ class HeadParser:
         self._unchecked_size = min(limits.max_request_line, limits.max_header_size)
         self._plain: dict[bytes, bytes] = {}
         self._special: dict[bytes, tuple[bytes, int]] = {}
+        self._hosts: dict[bytes, tuple[bytes, bytes]] = {}
         self._requests: dict[bytes, tuple[bytes, bytes, bytes]] = {}
         self._tokens: list[tuple[bytes, bytes]] = []
         self._tokenizer = httptools.HttpRequestParser(self)
@@ -128,6 +129,7 @@ class HeadParser:
         """Drop the remembered lines."""
         self._plain.clear()
         self._special.clear()
+        self._hosts.clear()
         self._requests.clear()
 
     def check_partial(self, data: bytes) -> None:
@@ -156,7 +158,12 @@ class HeadParser:
         method, target, version = self._requests.get(request_line) or self._parse_request_line(request_line)
         lines = lines[1:-2]
         known = list(map(self._plain.get, lines))
-        host, special = self._take_special(lines, known)
+        host, special = None, None
+        first = self._hosts.get(lines[0]) if lines else None
+        if first is not None:
+            known[0], host = first  # nearly every client sends Host first
+        if None in known:
+            host, special = self._take_special(lines, known, host)
         if not host or target[:1] != b"/" or not _cached_is_valid_host(host):
             named = host
             target, host = _check_target(method, target, version, host)
@@ -193,14 +200,15 @@ class HeadParser:
         if count > limits.max_headers:
             raise ProtocolError(431, f"{count} header fields, at most {limits.max_headers} allowed")
 
-    def _take_special(self, lines: list[bytes], known: list[bytes | None]) -> tuple[bytes | None, _Special | None]:
+    def _take_special(
+        self, lines: list[bytes], known: list[bytes | None], host: bytes | None
+    ) -> tuple[bytes | None, _Special | None]:
         """Fill in the fields that are not remembered as plain ones; what must not go on stays None.
 
         Return the value of Host, None without one, and the other fields that mean something, None without any.
 
         Raises ProtocolError if there is more than one Host.
         """
-        host: bytes | None = None
         special: _Special | None = None
         learnt: dict[bytes, tuple[bytes, int]] = {}
         index = -1
@@ -218,6 +226,8 @@ class HeadParser:
                     self._learn([line for line, field in zip(lines, known, strict=True) if field is None])
                     raise ProtocolError(400, "more than one Host field (RFC 9112 section 3.2)")
                 host = field[5:]
+                if index == 0 and line in self._special:
+                    self._hosts[line] = (field, host)
             elif flags & names.ACTION:
                 special = special or _Special()
                 special.take(flags, field.partition(b"\n")[2])
