@@ -70,10 +70,7 @@ class Sockets:
     def accepted(self, path: str, *lines: str) -> RawClient:
         """Open a WebSocket whose frames the caller makes."""
         client = self.open_raw(path, *lines)
-        head = b""
-        while not head.endswith(b"\r\n\r\n"):  # and no byte more: frames may follow at once
-            head += receive_exactly(client, 1)
-        assert head.startswith(b"HTTP/1.1 101 ")
+        assert receive_head(client).startswith(b"HTTP/1.1 101 ")
         return client
 
     def wait_seen(self, key: str, count: int) -> list[Any]:
@@ -109,6 +106,14 @@ def frame(opcode: int, data: bytes, *, fin: bool = True, rsv: int = 0, masked: b
         return head + length + data
     mask = b"\x01\x02\x03\x04"
     return head + length + mask + bytes(byte ^ mask[index % 4] for index, byte in enumerate(data))
+
+
+def receive_head(client: RawClient) -> bytes:
+    """Receive the head of an answer and no byte more: frames may follow at once."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += receive_exactly(client, 1)
+    return head
 
 
 def receive_frame(client: RawClient) -> tuple[int, bytes]:
@@ -280,7 +285,7 @@ def test_multibyte_character_in_two_fragments_stays_whole(sockets: Sockets) -> N
 def test_frames_that_come_with_the_handshake_are_read(sockets: Sockets) -> None:
     with sockets.open_raw("/echo") as client:
         client.send(frame(Opcode.TEXT, b"early"))
-        assert client.receive_until(b"\r\n\r\n").startswith(b"HTTP/1.1 101 ")
+        assert receive_head(client).startswith(b"HTTP/1.1 101 ")
         assert receive_frame(client) == (Opcode.TEXT, b"early")
 
 
