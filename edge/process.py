@@ -159,12 +159,11 @@ class EdgeProcess:
         if now >= self._forget_at:
             self._forget_at = now + FORGET
             self.head_parser.forget()
+        least = self.settings.timeouts.body_min_rate
         for connection in list(self.connections):
             if connection.stream.deadline < now:
                 connection.stream.expire(now)
-        least = self.settings.timeouts.body_min_rate
-        if least:
-            for connection in list(self.connections):
+            elif least:
                 connection.check_rate(now, least)
         for exchange in self.dispatcher.expired(now):
             exchange.queue_timed_out()
