@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from edge import __version__
-from edge.cli_trust import trust_group
+from edge.cli_trust.group import trust_group
 from edge.config import SECTIONS, Given, all_options, build_settings, nearest, section_options
 from edge.errors import ConfigError, EdgeError
 from edge.options import Option

@@ -29,6 +29,9 @@ LOCK_POLL_INTERVAL = 0.02
 
 PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 
+# What `_write` names its temporary files; eight characters are tempfile's.
+TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
+
 CERTIFICATE_SUFFIXES = (".pem", ".crt", ".cer")
 WRITE_ADVICE = "give this user the right to write there, or set EDGE_HOME to another folder"
 
@@ -106,6 +109,18 @@ def write_public(path: Path, content: bytes) -> None:
     _write(path, content, 0o644)
 
 
+def abandoned_writes(folder: Path) -> list[Path]:
+    """Return the temporary files in `folder` whose writer is gone: killed, or the machine went down.
+
+    They never count as content, and may be removed. A folder that is not there, or closed to us, has none.
+    """
+    try:
+        found = sorted(path for path in folder.iterdir() if TEMPORARY.fullmatch(path.name))
+    except OSError:
+        return []
+    return [path for path in found if not _has_writer(path)]
+
+
 def make_private_folder(path: Path) -> None:
     """Make the folder `path` and its missing parents, each 0700; those that are there keep their mode.
 
@@ -153,6 +168,9 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
             with open(descriptor, "wb") as file:
+                # Held while somebody writes, by nobody after a crash. Where there are no locks, it goes without.
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 file.write(content)
                 file.flush()
                 os.fchmod(file.fileno(), mode)
@@ -165,6 +183,17 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         _sync_folder(path.parent)
     except OSError as error:
         raise CertificateError(f"cannot write {place(path)}: {reason(error)}", WRITE_ADVICE) from error
+
+
+def _has_writer(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return True  # it had one until now
+    except OSError as error:
+        return error.errno in (errno.EWOULDBLOCK, errno.EAGAIN)
+    return False
 
 
 def _user_home(environ: Mapping[str, str]) -> Path:

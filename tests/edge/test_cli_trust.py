@@ -13,7 +13,8 @@ import pytest
 from cryptography import x509
 
 from edge import cli
-from edge.cli_trust import BASES, FORMATS, PIPE_WIDTH
+from edge.cli_trust.output import PIPE_WIDTH
+from edge.cli_trust.variables import BASES, FORMATS
 from edge_certs.files import MAX_FILE_SIZE
 from edge_certs.trust import bundle, formats
 from edge_certs.trust.anchors import fingerprint

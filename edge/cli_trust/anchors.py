@@ -1,8 +1,7 @@
-"""`edge trust`: the roots of a company, for everything on this machine that calls out."""
+"""`edge trust add`, `remove` and `list`: which roots there are."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,59 +12,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.errors import ConfigError, EdgeError
+from edge.cli_trust.output import explained, json_option, open_store, print_json, print_table, printable
+from edge.errors import ConfigError
 
 if TYPE_CHECKING:
     from cryptography import x509
 
-    from edge_certs.trust.store import Addition, Anchor, TrustStore
-    from edge_certs.trust.variables import Trust
+    from edge_certs.trust.store import Addition, Anchor
 
-# `edge_certs.trust.formats.FORMATS`, written out so that --help does not load it; a test holds them together.
-FORMATS = ("sh", "fish", "powershell", "dotenv", "docker", "compose", "systemd", "github", "json")
-BASES = ("both", "system", "certifi", "none")
-# What the shell says of a command that is not there or may not be run (POSIX.1-2024 section 2.8.2).
-NOT_FOUND, NOT_RUNNABLE = 127, 126
-# A table that goes into a file or a pipe is not to be cut.
-PIPE_WIDTH = 200
-
-_base_option = click.option(
-    "--base", type=click.Choice(BASES), default="both", help="Public roots to start from [default: both]"
-)
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON")
 _dry_option = click.option("--dry-run", is_flag=True, help="Change nothing, say what would be done")
 
 
-class TrustRefused(EdgeError):
-    """What was given is not fit to be trusted; nothing was changed (exit code 4)."""
-
-    exit_code = 4
-
-
-@click.group("trust", invoke_without_command=True)
-@click.pass_context
-def trust_group(context: click.Context) -> int:
-    """Trust a company's root certificate in everything that calls out over HTTPS."""
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help(), err=True)
-        return ConfigError.exit_code
-    return 0
-
-
-@trust_group.command("add")
+@click.command("add")
 @click.argument("file")
 @click.option("--label", help="Name to remove it by [default: the file's name]")
 @click.option("--fingerprint", help="SHA-256 that one of the certificates must have")
 @click.option("--force", default="", metavar="REASON", help="Add it in spite of what is wrong with it")
 @_dry_option
-@_json_option
-def _add(file: str, label: str | None, fingerprint: str | None, force: str, dry_run: bool, as_json: bool) -> int:
+@json_option
+def add_command(file: str, label: str | None, fingerprint: str | None, force: str, dry_run: bool, as_json: bool) -> int:
     """Trust the root certificates in FILE, or in standard input for '-': PEM, DER or PKCS#7."""
     from edge_certs.trust.anchors import parse_anchors
 
     content = _content(file)
-    with _explained():
-        store = _store()
+    with explained():
+        store = open_store()
         with _naming(file):
             certificates = parse_anchors(content)
             _check_fingerprint(certificates, fingerprint)
@@ -78,20 +49,20 @@ def _add(file: str, label: str | None, fingerprint: str | None, force: str, dry_
     return 0
 
 
-@trust_group.command("remove")
+@click.command("remove")
 @click.argument("name", metavar="LABEL|FINGERPRINT")
 @_dry_option
-@_json_option
-def _remove(name: str, dry_run: bool, as_json: bool) -> int:
+@json_option
+def remove_command(name: str, dry_run: bool, as_json: bool) -> int:
     """Remove the roots that were added with this label, or the one with this SHA-256."""
-    with _explained():
-        store = _store()
+    with explained():
+        store = open_store()
         removed = store.select(name) if dry_run else store.remove(name)
         if not dry_run:
             _refresh()
     verb = "would remove" if dry_run else "removed"
     if as_json:
-        _print_json({"removed": [_described(anchor) for anchor in removed], "dry_run": dry_run})
+        print_json({"removed": [_described(anchor) for anchor in removed], "dry_run": dry_run})
         return 0
     for anchor in removed:
         click.echo(f"{verb} {_subject(anchor)} (label {anchor.label!r}, sha256:{anchor.sha256})")
@@ -100,77 +71,19 @@ def _remove(name: str, dry_run: bool, as_json: bool) -> int:
     return 0
 
 
-@trust_group.command("list")
-@_json_option
-def _list(as_json: bool) -> int:
+@click.command("list")
+@json_option
+def list_command(as_json: bool) -> int:
     """List the roots that were added, and what is wrong with each."""
-    with _explained():
-        anchors = _store().anchors()
+    with explained():
+        anchors = open_store().anchors()
     if as_json:
-        _print_json({"anchors": [_described(anchor) for anchor in anchors]})
+        print_json({"anchors": [_described(anchor) for anchor in anchors]})
     elif not anchors:
         click.echo("no root was added; add one with: edge trust add FILE")
     else:
         _print_table(anchors)
     return 0
-
-
-@trust_group.command("bundle")
-@_base_option
-@click.option("-o", "--output", help="File to write [default: standard output]")
-def _bundle(base: str, output: str | None) -> int:
-    """Print the public roots, those that variables name, and those that were added, as one PEM file."""
-    from edge_certs.files import edge_home, write_public
-    from edge_certs.trust.variables import merged_bundle
-
-    with _explained():
-        content = merged_bundle(edge_home(os.environ), os.environ, base)
-        if output is not None:
-            write_public(Path(output), content)
-    if output is None:
-        click.echo(content, nl=False)
-    return 0
-
-
-@trust_group.command("env")
-@click.option("--format", "kind", type=click.Choice(FORMATS), default="sh", help="Whose words [default: sh]")
-@_base_option
-def _env(kind: str, base: str) -> int:
-    """Write the bundle and print the variables that make libraries and tools use it."""
-    from edge_certs.trust.formats import encode_variables
-
-    with _explained():
-        click.echo(encode_variables(_write(base), kind))
-    return 0
-
-
-@trust_group.command("run", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@_base_option
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def _run(base: str, command: tuple[str, ...]) -> int:
-    """Run COMMAND with these variables in place of this process."""
-    with _explained():
-        trust = _write(base)
-    sys.stdout.flush()
-    try:
-        os.execvpe(command[0], command, {**os.environ, **trust.variables})
-    except OSError as error:
-        click.echo(f"edge: command {command[0]!r}: {str(error.strerror).lower()}", err=True)
-        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Give errors of the certificates' room their exit codes."""
-    from edge_certs.errors import CertificateError
-    from edge_certs.trust.anchors import AnchorRefused
-
-    try:
-        yield
-    except AnchorRefused as error:
-        raise TrustRefused(str(error)) from error
-    except CertificateError as error:
-        raise EdgeError(str(error)) from error
 
 
 @contextmanager
@@ -222,23 +135,6 @@ def _label(file: str) -> str:
     return "stdin" if file == "-" else Path(file).stem
 
 
-def _store() -> TrustStore:
-    from edge_certs.files import edge_home
-    from edge_certs.trust.store import TrustStore
-
-    return TrustStore(edge_home(os.environ))
-
-
-def _write(base: str) -> Trust:
-    from edge_certs.files import edge_home
-    from edge_certs.trust.variables import write_trust
-
-    trust = write_trust(edge_home(os.environ), os.environ, base)
-    for remark in trust.remarks:
-        click.echo(f"edge: {remark}", err=True)
-    return trust
-
-
 def _refresh() -> None:
     """Let whatever names a bundle already see the change; also after a change whose refresh was interrupted."""
     from edge_certs.files import edge_home
@@ -250,13 +146,13 @@ def _refresh() -> None:
 def _show_additions(additions: Sequence[Addition], *, dry_run: bool, as_json: bool) -> None:
     if as_json:
         rows = [{**_described(item.anchor), "added": item.is_new and not dry_run} for item in additions]
-        _print_json({"anchors": rows, "dry_run": dry_run})
+        print_json({"anchors": rows, "dry_run": dry_run})
         return
     for item in additions:
         certificate = item.anchor.certificate
         verb = ("would add" if dry_run else "added") if item.is_new else "unchanged:"
         click.echo(f"{verb} {_subject(item.anchor)} (label {item.anchor.label!r})")
-        click.echo(f"  issuer  {_printable(certificate.issuer.rfc4514_string())}")
+        click.echo(f"  issuer  {printable(certificate.issuer.rfc4514_string())}")
         click.echo(f"  valid   {certificate.not_valid_before_utc.date()} to {certificate.not_valid_after_utc.date()}")
         click.echo(f"  sha256  {item.anchor.sha256}")
         for defect in item.defects:
@@ -284,26 +180,12 @@ def _described(anchor: Anchor) -> dict[str, Any]:
 
 
 def _print_table(anchors: Sequence[Anchor]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("label", "subject", "days left", "sha256", "wrong with it", box=None, pad_edge=False)
+    rows = []
     for row in map(_described, anchors):
         wrong = ", ".join(item["code"] for item in row["defects"] if item["severity"] != "remark") or "nothing"
-        cells = (row["label"], row["subject"], str(row["days_left"]), row["sha256"][:16], wrong)
-        table.add_row(*(Text(_printable(cell)) for cell in cells))
-    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
-
-
-def _print_json(value: object) -> None:
-    click.echo(json.dumps(value, indent=2))
+        rows.append((row["label"], row["subject"], str(row["days_left"]), row["sha256"][:16], wrong))
+    print_table(("label", "subject", "days left", "sha256", "wrong with it"), rows)
 
 
 def _subject(anchor: Anchor) -> str:
-    return _printable(anchor.certificate.subject.rfc4514_string())
-
-
-def _printable(text: str) -> str:
-    """A certificate's names are anybody's text: none of it is to steer the terminal."""
-    return text if text.isprintable() else repr(text)
+    return printable(anchor.certificate.subject.rfc4514_string())

@@ -1,0 +1,23 @@
+"""`edge trust`: the roots of a company, for everything on this machine that calls out."""
+
+from __future__ import annotations
+
+import click
+
+from edge.cli_trust.anchors import add_command, list_command, remove_command
+from edge.cli_trust.variables import bundle_command, env_command, run_command
+from edge.errors import ConfigError
+
+
+@click.group("trust", invoke_without_command=True)
+@click.pass_context
+def trust_group(context: click.Context) -> int:
+    """Trust a company's root certificate in everything that calls out over HTTPS."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help(), err=True)
+        return ConfigError.exit_code
+    return 0
+
+
+for command in (add_command, remove_command, list_command, bundle_command, env_command, run_command):
+    trust_group.add_command(command)
