@@ -140,7 +140,7 @@ class HttpExchange:
         self._delivered = False
         self._gone = False
         self._taken = 0  # bytes that the application has taken, and for which no credit went back yet
-        self._credit = wire.INITIAL_WINDOW
+        self._credit = wire.NARROW_WINDOW if flags & wire.NARROW else wire.INITIAL_WINDOW
         self._waiters: tuple[asyncio.Future[None], ...] = ()
         self._is_head = scope["method"] == "HEAD"
         self._started = False

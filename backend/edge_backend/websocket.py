@@ -51,7 +51,7 @@ def build_websocket_scope(parts: list[bytes], root_path: str, state: dict[str, A
 class WebSocketExchange:
     """One WebSocket. `receive` and `send` are what the application gets."""
 
-    def __init__(self, link: Link, stream: int, scope: Scope, settings: WorkerSettings) -> None:
+    def __init__(self, link: Link, stream: int, flags: int, scope: Scope, settings: WorkerSettings) -> None:
         self.scope = scope
         self.task: asyncio.Task[None] | None = None
         self._link = link
@@ -62,7 +62,8 @@ class WebSocketExchange:
         self._messages: deque[Message] = deque([{"type": "websocket.connect"}])
         self._readable = asyncio.Event()
         self._writable = asyncio.Event()
-        self._credit = wire.INITIAL_WINDOW
+        self._narrow = flags & wire.NARROW
+        self._credit = wire.NARROW_WINDOW if self._narrow else wire.INITIAL_WINDOW
         self._taken = 0  # bytes read, for which no credit went back yet
         self._in = bytearray()  # bytes of the client that wait for the application to read
         self._ended = False  # no more will come of them
@@ -258,7 +259,7 @@ class WebSocketExchange:
             raise ApplicationError("websocket.http.response after the handshake was answered")
         if self._denial is None:
             scope = {**self.scope, "method": "GET"}
-            self._denial = HttpExchange(self._link, self._stream, wire.END, scope, b"")
+            self._denial = HttpExchange(self._link, self._stream, wire.END | self._narrow, scope, b"")
         await self._denial.send({**message, "type": message["type"].removeprefix("websocket.")})
 
     async def _send_message(self, message: Message) -> None:

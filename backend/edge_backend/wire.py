@@ -14,7 +14,8 @@ to send a value that holds one.
 
 Credit: each direction of a stream starts with `INITIAL_WINDOW` bytes of body that may be sent, and WINDOW
 gives more. A reader gives credit back when it has handed the bytes on, so a slow client or a slow application
-stops its own stream only, and memory is bounded by the window. A REQUEST that carries EXPECT starts with no
+stops its own stream only, and memory is bounded by the window. A REQUEST that carries NARROW gives the worker
+`NARROW_WINDOW` bytes to begin with. A REQUEST that carries EXPECT starts with no
 credit towards the worker: the first WINDOW is the application's wish to read (RFC 9110 section 10.1.1).
 
 This module does no I/O and keeps no clock.
@@ -25,7 +26,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-VERSION = 1
+VERSION = 2
 
 HEADER = struct.Struct("!IIIBB")  # payload size, head size, stream, type, flags
 HEADER_SIZE = HEADER.size
@@ -49,8 +50,11 @@ UPGRADE = 2  # REQUEST: a WebSocket handshake that the edge has checked
 EXPECT = 4  # REQUEST: the client waits for 100 Continue
 HAS_DATE = 8  # RESPONSE: the application set Date
 HAS_SERVER = 16  # RESPONSE: the application set Server
+NARROW = 32  # REQUEST: the answer begins with NARROW_WINDOW of credit, as the client has many requests open
 
 INITIAL_WINDOW = 256 * 1024
+# What a hundred streams of one client may hold between them before the edge knows that the client takes anything.
+NARROW_WINDOW = 16 * 1024
 # Credit comes back in pieces of a quarter window: often enough to keep the sender going, rare enough to cost little.
 WINDOW_STEP = INITIAL_WINDOW // 4
 # One frame's share of a connection: a large body does not hold up the small frames of other streams for long.

@@ -48,6 +48,7 @@ class WireConnection(asyncio.Protocol):
         self._worker = worker
         self._reader = wire.FrameReader()
         self._exchanges: dict[int, HttpExchange | WebSocketExchange] = {}
+        self._cancelled: set[int] = set()  # streams that the edge has reset, and whose application call still runs
         self._is_ticking = False
         self._transport: asyncio.Transport
         self._writer: wire.FrameWriter
@@ -64,6 +65,7 @@ class WireConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._worker.connections.discard(self)
+        self._cancelled.clear()
         self._worker.keep_running(self.tasks)
         for exchange in list(self._exchanges.values()):
             exchange.disconnect()
@@ -103,7 +105,7 @@ class WireConnection(asyncio.Protocol):
         run = self._run
         if flags & wire.UPGRADE:
             scope = build_websocket_scope(parts, worker.settings.root_path, worker.state)
-            exchange = WebSocketExchange(self, stream, scope, worker.settings)
+            exchange = WebSocketExchange(self, stream, flags, scope, worker.settings)
             run = self._run_websocket
         else:
             scope = build_scope(parts, worker.settings.root_path, worker.state)
@@ -138,6 +140,7 @@ class WireConnection(asyncio.Protocol):
                 exchange.fail(reason)
         finally:
             del self._exchanges[stream]
+            self._ended(stream)
 
     async def _run_websocket(self, stream: int, exchange: HttpExchange | WebSocketExchange) -> None:
         assert isinstance(exchange, WebSocketExchange)
@@ -148,6 +151,7 @@ class WireConnection(asyncio.Protocol):
             await exchange.wait_closed()
         finally:
             del self._exchanges[stream]
+            self._ended(stream)
 
     def _receive_other(self, kind: int, flags: int, stream: int, body: bytes) -> None:
         if kind == wire.PING:
@@ -164,7 +168,14 @@ class WireConnection(asyncio.Protocol):
         elif kind == wire.WINDOW:
             exchange.feed_credit(wire.decode_window(body))
         elif kind == wire.RESET:
+            self._cancelled.add(stream)
             exchange.disconnect()
+
+    def _ended(self, stream: int) -> None:
+        """The application call of a stream is over; the edge counts one that it cancelled until it hears that."""
+        if stream in self._cancelled:
+            self._cancelled.remove(stream)
+            self.write(wire.encode_reset(stream, b"cancelled"))
 
     def _tick(self) -> None:
         again = [exchange.tick() for exchange in list(self._exchanges.values())]

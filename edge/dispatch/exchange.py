@@ -41,19 +41,21 @@ class Client(Protocol):
     def send_response(
         self, exchange: Exchange, length: bytes, fields: list[bytes], flags: int, body: bytes
     ) -> None: ...
-    def send_data(self, body: bytes) -> None: ...
-    def send_end(self, trailers: list[bytes]) -> None: ...
-    def send_continue(self) -> None: ...
+    def send_data(self, exchange: Exchange, body: bytes) -> None: ...
+    def send_end(self, exchange: Exchange, trailers: list[bytes]) -> None: ...
+    def send_continue(self, exchange: Exchange) -> None: ...
     def send_upgrade(self, exchange: Exchange, fields: list[bytes]) -> None: ...
     def refuse(
         self, exchange: Exchange, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()
     ) -> None: ...
     def abort_exchange(self, exchange: Exchange, reason: str) -> None: ...
     def finished(self, exchange: Exchange) -> None: ...
-    def want_content(self) -> None: ...
+    def want_content(self, exchange: Exchange) -> None: ...
+    def is_congested(self, exchange: Exchange) -> bool: ...
+    def released(self, exchange: Exchange) -> None: ...
 
     @property
-    def is_congested(self) -> bool: ...
+    def answer_window(self) -> int: ...
 
 
 class Link(Protocol):
@@ -76,6 +78,7 @@ class Exchange:
         "_owed",
         "_pending",
         "_pending_complete",
+        "_window",
         "answered",
         "client_address",
         "content_read",
@@ -112,6 +115,7 @@ class Exchange:
         self._kept = b""  # the whole request, while another worker may still get it
         self._credit = 0
         self._owed = 0
+        self._window = wire.INITIAL_WINDOW
         self._pending = b""
         self._pending_complete = False
 
@@ -131,6 +135,9 @@ class Exchange:
             flags = wire.EXPECT
         if head.upgrade:
             flags = wire.UPGRADE
+        if self._client.answer_window < wire.INITIAL_WINDOW:
+            flags |= wire.NARROW
+            self._window = wire.NARROW_WINDOW
         body = head.body
         self._credit = 0 if head.expect else wire.INITIAL_WINDOW - len(body)
         if head.complete and head.method in _IDEMPOTENT:
@@ -140,7 +147,7 @@ class Exchange:
         if not head.complete:
             frames += self._drain_pending()
             if not self._pending:
-                self._client.want_content()  # it stopped reading while there was no worker
+                self._client.want_content(self)  # it stopped reading while there was no worker
         return frames
 
     @property
@@ -184,6 +191,10 @@ class Exchange:
         if link is not None:
             link.cancel(self)
 
+    def released(self) -> None:
+        """The worker has done with a request that was cancelled."""
+        self._client.released(self)
+
     # From the worker.
 
     def receive_credit(self, credit: int) -> None:
@@ -193,13 +204,13 @@ class Exchange:
         if self.head.expect:
             self.head.expect = False
             if not self.answered:
-                self._client.send_continue()
+                self._client.send_continue(self)
         if link is not None and (self._pending or self._pending_complete):
             frames = self._drain_pending()
             if frames:
                 link.write(frames)
         if not self._pending:
-            self._client.want_content()
+            self._client.want_content(self)
 
     def receive_response(self, flags: int, head: bytes, body: bytes) -> None:
         """The worker answers."""
@@ -244,9 +255,9 @@ class Exchange:
             return
         try:
             if body:
-                self._client.send_data(body)
+                self._client.send_data(self, body)
             if flags & wire.END:
-                self._client.send_end([])
+                self._client.send_end(self, [])
         except ProtocolError as error:
             self._break_off(error.reason)
             return
@@ -265,7 +276,7 @@ class Exchange:
             self._break_off("the worker's trailers are malformed")
             return
         try:
-            self._client.send_end(_allowed_trailers(parts))
+            self._client.send_end(self, _allowed_trailers(parts))
         except ProtocolError as error:
             self._break_off(error.reason)
             return
@@ -294,14 +305,21 @@ class Exchange:
     def grant(self, size: int) -> None:
         """Give the worker credit for `size` bytes that the client connection has taken."""
         self._owed += size
-        if self._owed >= wire.WINDOW_STEP and not self._client.is_congested:
+        if self._owed >= self._window >> 2 and not self._client.is_congested(self):
             self.settle()
 
     def settle(self) -> None:
-        """The client takes bytes again: pass the credit on that was held back."""
-        if self.link is not None and self._owed:
-            self.link.write(wire.encode_window(self.stream, self._owed))
-            self._owed = 0
+        """The client takes bytes: pass the credit on that was held back, up to the client's window for an answer."""
+        if self.link is None or not self._owed:
+            return
+        window = self._client.answer_window
+        credit = self._owed + window - self._window
+        if credit > 0:
+            self.link.write(wire.encode_window(self.stream, credit))
+            self._window = window
+        else:
+            self._window -= self._owed  # the client has opened more requests since: this one's share is smaller now
+        self._owed = 0
 
     def _end(self) -> None:
         self.link = None

@@ -58,7 +58,9 @@ class WorkerLink(asyncio.Protocol):
         streams, self.streams = self.streams, {}
         self._on_lost(self)
         for exchange in streams.values():
-            if exchange.worker_lost():
+            if exchange.link is None:
+                exchange.released()
+            elif exchange.worker_lost():
                 self._dispatcher.submit_again(exchange)
 
     def start(self, exchange: Exchange, request: bytes) -> None:
@@ -68,10 +70,13 @@ class WorkerLink(asyncio.Protocol):
         self.write(exchange.begin(self, stream, request))
 
     def cancel(self, exchange: Exchange) -> None:
-        """Forget the exchange and tell the worker."""
-        if self.streams.pop(exchange.stream, None) is not None:
+        """Tell the worker that the exchange has no client any more.
+
+        It counts until the worker has done with it: a client that opens requests and resets them at once would have
+        the worker run more of them than it may (rapid reset, CVE-2023-44487).
+        """
+        if self.streams.get(exchange.stream) is exchange:
             self.write(wire.encode_reset(exchange.stream, b"cancelled"))
-            self._dispatcher.release()
 
     def drain(self) -> None:
         """Tell the worker that this edge is going: its WebSockets close."""
@@ -100,11 +105,14 @@ class WorkerLink(asyncio.Protocol):
                 continue
             if flags & wire.END or kind == wire.RESET:
                 del streams[stream]
-                exchange.link = None
-                self._receive(exchange, kind, flags, head, body)
+                if exchange.link is None:
+                    exchange.released()
+                else:
+                    exchange.link = None
+                    self._receive(exchange, kind, flags, head, body)
                 if self._dispatcher.queue:
                     self._dispatcher.release()
-            else:
+            elif exchange.link is not None:
                 self._receive(exchange, kind, flags, head, body)
 
     def _receive(self, exchange: Exchange, kind: int, flags: int, head: bytes, body: bytes) -> None:

@@ -71,6 +71,9 @@ class ClientConnection:
         "stream",
     )
 
+    # What a worker may send of an answer before the client takes it, in bytes.
+    answer_window = wire.INITIAL_WINDOW
+
     def __init__(self, edge: Edge, policy: Policy, stream: ClientStream) -> None:
         self.stream = stream
         self._edge = edge
@@ -222,10 +225,12 @@ class ClientConnection:
 
     # What the exchange wants.
 
-    @property
-    def is_congested(self) -> bool:
-        """True while more has been written than the client takes."""
+    def is_congested(self, exchange: Exchange) -> bool:
+        """Tell whether more has been written than the client takes."""
         return self.stream.is_congested
+
+    def released(self, exchange: Exchange) -> None:
+        """The worker has done with a request whose client had left: the connection has forgotten it."""
 
     def send_response(self, exchange: Exchange, length: bytes, fields: list[bytes], flags: int, body: bytes) -> None:
         """Send an answer's head and first content; all of it when `flags` has END.
@@ -236,23 +241,22 @@ class ClientConnection:
         end = flags & wire.END != 0
         self.stream.send(self._core.encode_response(exchange.head, exchange.status, length, fields, own, body, end))
 
-    def send_data(self, body: bytes) -> None:
+    def send_data(self, exchange: Exchange, body: bytes) -> None:
         """Send content of the answer, or bytes of a WebSocket."""
-        exchange = self._exchange
-        if exchange is not None and exchange.status == 101:
+        if exchange.status == 101:
             exchange.written += len(body)
         else:
             body = self._core.encode_data(body)
         self.stream.send(body)
 
-    def send_end(self, trailers: list[bytes]) -> None:
+    def send_end(self, exchange: Exchange, trailers: list[bytes]) -> None:
         """Send what ends the answer."""
-        if self._exchange is not None and self._exchange.status != 101:
+        if exchange.status != 101:
             end = self._core.encode_end(trailers)
             if end:
                 self.stream.send(end)
 
-    def send_continue(self) -> None:
+    def send_continue(self, exchange: Exchange) -> None:
         """Tell the client to send its content."""
         self.stream.send(self._core.encode_continue())
         if not self._core.request_is_complete:
@@ -264,7 +268,7 @@ class ClientConnection:
         self.stream.send(self._core.encode_upgrade(exchange.head, fields, self._own_fields(exchange, 0)))
         self._read_on(self._core.receive(b""))
 
-    def want_content(self) -> None:
+    def want_content(self, exchange: Exchange) -> None:
         """The worker has room for content again."""
         if self.stream.is_paused and not self._core.has_input:
             self.stream.read_on()

@@ -27,10 +27,10 @@ WITHOUT_PINGS = replace(SETTINGS, ws_ping_interval=0.0, ws_per_message_deflate=T
 class Case:
     """An exchange, its link, and a client that speaks the frames."""
 
-    def __init__(self, *fields: bytes, settings: WorkerSettings = WITHOUT_PINGS) -> None:
+    def __init__(self, *fields: bytes, flags: int = 0, settings: WorkerSettings = WITHOUT_PINGS) -> None:
         self.link = MemoryLink()
         scope = build_websocket_scope([*PARTS, *fields], "", {})
-        self.exchange = WebSocketExchange(self.link, STREAM, scope, settings)
+        self.exchange = WebSocketExchange(self.link, STREAM, flags, scope, settings)
         self.client = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN, max_size=None)
         self.ended = False
 

@@ -88,7 +88,7 @@ async def test_content_credit_and_reset_reach_the_exchange() -> None:
     case.send(wire.RESET, head=b"cancelled")
     await turn()
     assert seen == [b"content", "http.disconnect"]
-    assert await case.take() == []
+    assert await case.take() == [(wire.RESET, 0, 1, b"cancelled", b"")]
 
 
 @in_loop
@@ -173,7 +173,7 @@ async def test_disconnect_is_logged_as_no_error_of_the_application(
     await turn()
     with caplog.at_level(logging.DEBUG):
         case.send(wire.RESET, head=b"cancelled")
-        assert await case.take() == []
+        assert await case.take() == [(wire.RESET, 0, 1, b"cancelled", b"")]
     assert "exception" not in caplog.text
 
 

@@ -19,7 +19,8 @@ class MemoryClient:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
-        self.is_congested = False
+        self.congested = False
+        self.answer_window = wire.INITIAL_WINDOW
         self.refuses_answers = False
 
     def take(self) -> list[tuple[Any, ...]]:
@@ -35,15 +36,15 @@ class MemoryClient:
         self._check()
         self.calls.append(("response", exchange.status, length, fields, flags, body))
 
-    def send_data(self, body: bytes) -> None:
+    def send_data(self, exchange: Exchange, body: bytes) -> None:
         self._check()
         self.calls.append(("data", body))
 
-    def send_end(self, trailers: list[bytes]) -> None:
+    def send_end(self, exchange: Exchange, trailers: list[bytes]) -> None:
         self._check()
         self.calls.append(("end", trailers))
 
-    def send_continue(self) -> None:
+    def send_continue(self, exchange: Exchange) -> None:
         self.calls.append(("continue",))
 
     def send_upgrade(self, exchange: Exchange, fields: list[bytes]) -> None:
@@ -60,8 +61,14 @@ class MemoryClient:
     def finished(self, exchange: Exchange) -> None:
         self.calls.append(("finished",))
 
-    def want_content(self) -> None:
+    def want_content(self, exchange: Exchange) -> None:
         self.calls.append(("want",))
+
+    def is_congested(self, exchange: Exchange) -> bool:
+        return self.congested
+
+    def released(self, exchange: Exchange) -> None:
+        self.calls.append(("released",))
 
 
 class WorkerEnd:

@@ -242,7 +242,7 @@ async def test_credit_is_held_back_while_the_client_is_congested() -> None:
     case = Case()
     case.answer()
     await case.end.take()
-    case.client.is_congested = True
+    case.client.congested = True
     case.send(wire.DATA, 0, b"", b"x" * wire.WINDOW_STEP)
     assert await case.end.take() == []
     case.exchange.settle()
@@ -318,12 +318,40 @@ async def test_answer_that_has_begun_is_broken_off_when_its_worker_dies() -> Non
 
 
 @in_loop
-async def test_client_that_left_hears_nothing_more() -> None:
+async def test_client_that_left_hears_only_that_the_worker_has_done_with_it() -> None:
     case = Case()
     case.exchange.cancel()
-    case.send(wire.RESPONSE, wire.END, b"200\n0")
+    case.send(wire.RESPONSE, 0, b"200\n")
+    case.send(wire.DATA, 0, b"", b"content")
+    assert case.client.take() == []
+    case.send(wire.DATA, wire.END, b"", b"content")
+    assert case.client.take() == [("released",)]
     case.end.die()
     assert case.client.take() == []
+
+
+@in_loop
+async def test_worker_that_dies_has_done_with_what_was_cancelled() -> None:
+    case = Case()
+    case.exchange.cancel()
+    case.end.die()
+    assert case.client.take() == [("released",)]
+
+
+@in_loop
+async def test_answer_to_a_client_with_many_requests_begins_narrow_and_widens() -> None:
+    case = Case()
+    case.client.answer_window = 64 * 1024
+    narrow = exchange(case.client)
+    case.of.submit(narrow, HEAD)
+    assert [frame[1] for frame in await case.end.take()] == [wire.END, wire.END | wire.NARROW]
+    case.end.send(wire.encode_frame(wire.RESPONSE, 0, 2, b"200\n", b"x" * wire.NARROW_WINDOW))
+    assert await case.end.take() == [(wire.WINDOW, 0, 2, b"", (64 * 1024).to_bytes(4, "big"))]
+    case.client.answer_window = wire.NARROW_WINDOW
+    case.end.send(wire.encode_frame(wire.DATA, 0, 2, b"", b"x" * (40 * 1024)))
+    assert await case.end.take() == []
+    case.end.send(wire.encode_frame(wire.DATA, 0, 2, b"", b"x" * (24 * 1024)))
+    assert await case.end.take() == [(wire.WINDOW, 0, 2, b"", (16 * 1024).to_bytes(4, "big"))]
 
 
 @in_loop

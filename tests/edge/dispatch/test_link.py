@@ -29,7 +29,7 @@ async def test_worker_counts_when_it_has_greeted_and_is_ready() -> None:
     ("data", "message"),
     [
         (wire.encode_frame(wire.READY, 0, 0), "READY before HELLO"),
-        (wire.encode_frame(wire.HELLO, 0, 0, b"edge-wire\n2\n1\n1"), "the worker speaks version 2 of the wire"),
+        (wire.encode_frame(wire.HELLO, 0, 0, b"edge-wire\n9\n1\n1"), "the worker speaks version 9 of the wire"),
         (wire.encode_frame(wire.HELLO, 0, 0, b"HTTP/1.1 200 OK"), "not the greeting of a worker"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "at most 4194304 allowed"),
     ],
@@ -86,7 +86,7 @@ async def test_frames_of_a_stream_that_has_ended_are_ignored() -> None:
 
 
 @in_loop
-async def test_cancelled_exchange_is_told_to_the_worker_and_makes_room() -> None:
+async def test_cancelled_exchange_is_told_to_the_worker_and_makes_room_when_it_has_done() -> None:
     of = dispatcher(concurrency=1)
     end = worker(of)
     first, second = exchange(MemoryClient()), exchange(MemoryClient())
@@ -95,8 +95,10 @@ async def test_cancelled_exchange_is_told_to_the_worker_and_makes_room() -> None
     first.cancel()
     first.cancel()
     frames = await end.take()
-    assert [(frame[0], frame[2]) for frame in frames] == [(wire.REQUEST, 1), (wire.RESET, 1), (wire.REQUEST, 2)]
+    assert [(frame[0], frame[2]) for frame in frames] == [(wire.REQUEST, 1), (wire.RESET, 1)]
     assert frames[1][3] == b"cancelled"
+    end.send(wire.encode_reset(1, b"cancelled"))
+    assert [(frame[0], frame[2]) for frame in await end.take()] == [(wire.REQUEST, 2)]
 
 
 @in_loop
