@@ -36,6 +36,10 @@ CERTIFICATE_SUFFIXES = (".pem", ".crt", ".cer")
 WRITE_ADVICE = "give this user the right to write there, or set EDGE_HOME to another folder"
 
 
+class LockHeld(CertificateError):
+    """Another process has the lock: what it guards is being done."""
+
+
 def edge_home(environ: Mapping[str, str]) -> Path:
     """Return the folder for everything that lasts: `EDGE_HOME`, or the one of this user.
 
@@ -148,7 +152,7 @@ def user_name() -> str:
 def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
     """Hold the lock file `path` for the block; waits at most `timeout` seconds. The file stays: removing it would race.
 
-    Raises CertificateError: another process kept it, or the file system has no locks.
+    Raises LockHeld: another process kept it. Raises CertificateError: the file system has no locks.
     """
     make_private_folder(path.parent)
     try:
@@ -242,7 +246,7 @@ def _wait_lock(descriptor: int, path: Path, timeout: float) -> None:
     deadline = time.monotonic() + timeout
     while not _try_lock(descriptor, path):
         if time.monotonic() >= deadline:
-            raise CertificateError(
+            raise LockHeld(
                 f"lock {place(path)}: held by another process for more than {timeout:g} s", "end that process"
             )
         time.sleep(LOCK_POLL_INTERVAL)

@@ -1,0 +1,193 @@
+"""What earlier attempts forbid: back-off, rehearsals and rate limits, over restarts."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import pytest
+
+from edge_certs.errors import CertificateError
+from edge_certs.ledger import (
+    KEPT,
+    LETS_ENCRYPT_LIMITS,
+    MAX_ATTEMPTS,
+    PRODUCTION,
+    STAGING,
+    Attempt,
+    Ledger,
+    Limits,
+    Outcome,
+    limits_of,
+    staging_of,
+)
+from edge_certs.renewal import Failures
+from tests.certs.forge import NOW
+
+NAMES = ("shop.example", "www.shop.example")
+OTHERS = ("other.example",)
+MINUTE = timedelta(minutes=1)
+
+
+def made(*outcomes: tuple[int, Outcome, bool], names: tuple[str, ...] = NAMES) -> Ledger:
+    """Attempts so many minutes before now, with their outcomes, in staging or not."""
+    ledger = Ledger()
+    for minutes, outcome, is_staging in outcomes:
+        started = Attempt(NOW - minutes * MINUTE, names, is_staging=is_staging)
+        ledger = ledger.start(started)
+        if outcome is not Outcome.STARTED:
+            ledger = ledger.finish(started, outcome)
+    return ledger
+
+
+def test_nothing_is_forbidden_where_nothing_was_tried() -> None:
+    assert Ledger().failures(NAMES, NOW) == Failures()
+    assert Ledger().hold(NAMES, LETS_ENCRYPT_LIMITS, NOW) is None
+    assert not Ledger().wants_staging(NAMES)
+    assert not Ledger().has_rehearsed(NAMES)
+    assert Ledger().unfinished(NAMES) is None
+
+
+def test_failures_in_a_row_are_counted_in_both_environments() -> None:
+    ledger = made(
+        (50, Outcome.FAILED, False),
+        (40, Outcome.ISSUED, False),
+        (30, Outcome.FAILED, False),
+        (20, Outcome.ISSUED, True),
+        (10, Outcome.FAILED, False),
+    )
+    assert ledger.failures(NAMES, NOW) == Failures(2, NOW - 10 * MINUTE, None)
+
+
+def test_failure_keeps_what_the_authority_asked_for() -> None:
+    started = Attempt(NOW, NAMES)
+    ledger = Ledger().start(started).finish(started, Outcome.FAILED, "no", NOW + timedelta(hours=2))
+    assert ledger.failures(NAMES, NOW) == Failures(1, NOW, NOW + timedelta(hours=2))
+    assert ledger.attempts[0].error == "no"
+
+
+def test_names_in_another_order_are_the_same_names() -> None:
+    assert made((1, Outcome.FAILED, False)).failures(NAMES[::-1], NOW).count == 1
+
+
+def test_other_names_are_not_held_back() -> None:
+    ledger = made((1, Outcome.FAILED, False))
+    assert ledger.failures(OTHERS, NOW) == Failures()
+    assert not ledger.wants_staging(OTHERS)
+
+
+def test_attempt_that_never_ended_counts_as_a_failure() -> None:
+    ledger = made((5, Outcome.STARTED, False))
+    assert ledger.failures(NAMES, NOW) == Failures(1, NOW - 5 * MINUTE, None)
+    assert ledger.unfinished(NAMES) == ledger.attempts[0]
+
+
+def test_attempt_that_was_interrupted_does_not() -> None:
+    ledger = made((5, Outcome.INTERRUPTED, False))
+    assert ledger.failures(NAMES, NOW) == Failures()
+    assert ledger.unfinished(NAMES) == ledger.attempts[0]
+    assert not ledger.wants_staging(NAMES)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.ISSUED])
+def test_attempt_that_ended_is_not_gone_on_with(outcome: Outcome) -> None:
+    assert made((5, outcome, False)).unfinished(NAMES) is None
+
+
+def test_clock_that_was_ahead_does_not_hold_back_for_long() -> None:
+    started = Attempt(NOW + timedelta(days=400), NAMES)
+    ledger = Ledger().start(started).finish(started, Outcome.FAILED, "no", started.at + MINUTE)
+    assert ledger.failures(NAMES, NOW) == Failures(1, NOW, NOW + MINUTE)
+    many = Ledger(tuple(Attempt(started.at, NAMES, Outcome.ISSUED) for _ in range(5)))
+    hold = many.hold(NAMES, LETS_ENCRYPT_LIMITS, NOW)
+    assert hold is not None
+    assert hold.at == NOW + timedelta(days=7)
+
+
+def test_rehearsal_follows_a_failure_and_the_real_one_a_rehearsal() -> None:
+    failed = made((30, Outcome.FAILED, False))
+    assert failed.wants_staging(NAMES)
+    rehearsed = made((30, Outcome.FAILED, False), (10, Outcome.ISSUED, True))
+    assert not rehearsed.wants_staging(NAMES)
+    assert rehearsed.has_rehearsed(NAMES)
+    failed_again = made((30, Outcome.FAILED, False), (10, Outcome.FAILED, True), (5, Outcome.INTERRUPTED, True))
+    assert failed_again.wants_staging(NAMES)
+    assert not failed_again.has_rehearsed(NAMES)
+    done = made((30, Outcome.FAILED, False), (10, Outcome.ISSUED, True), (5, Outcome.ISSUED, False))
+    assert not done.wants_staging(NAMES)
+    assert not done.has_rehearsed(NAMES)
+
+
+@pytest.mark.parametrize(("minutes", "until"), [(10, NOW - 14 * MINUTE + timedelta(days=7)), (7 * 1440, None)])
+def test_sixth_certificate_for_the_same_names_in_a_week_is_held_back(minutes: int, until: datetime | None) -> None:
+    ledger = made(*((minutes + extra, Outcome.ISSUED, False) for extra in (4, 3, 2, 1, 0)))
+    hold = ledger.hold(NAMES, LETS_ENCRYPT_LIMITS, NOW)
+    assert (hold.at if hold else None) == until
+    if hold is not None:
+        reason = "5 certificates for exactly these names within 7 days: the authority allows no more"
+        assert hold.reason == reason
+    assert ledger.hold(OTHERS, LETS_ENCRYPT_LIMITS, NOW) is None
+
+
+def test_fourth_order_is_held_back_where_three_are_allowed() -> None:
+    limits = Limits(3, timedelta(hours=3), 5, timedelta(days=7))
+    ledger = made((30, Outcome.FAILED, False), (20, Outcome.STARTED, False), (10, Outcome.FAILED, False))
+    hold = ledger.hold(OTHERS, limits, NOW)
+    assert hold is not None
+    assert hold.at == NOW - 30 * MINUTE + timedelta(hours=3)
+    assert hold.reason == "3 orders of this account within 3 hours: the authority allows no more"
+
+
+def test_later_of_two_limits_counts() -> None:
+    limits = Limits(1, timedelta(hours=3), 1, timedelta(days=7))
+    hold = made((10, Outcome.ISSUED, False)).hold(NAMES, limits, NOW)
+    assert hold is not None
+    assert hold.at == NOW - 10 * MINUTE + timedelta(days=7)
+
+
+def test_rehearsals_and_renewals_that_were_asked_for_spend_nothing() -> None:
+    limits = Limits(1, timedelta(hours=3), 1, timedelta(days=7))
+    ledger = made((10, Outcome.ISSUED, True))
+    asked_for = Attempt(NOW - 5 * MINUTE, NAMES, is_renewal=True)
+    ledger = ledger.start(asked_for).finish(asked_for, Outcome.ISSUED)
+    assert ledger.hold(NAMES, limits, NOW) is None
+
+
+def test_authority_whose_limits_nobody_knows_says_them_itself() -> None:
+    assert made((10, Outcome.ISSUED, False)).hold(NAMES, None, NOW) is None
+    assert limits_of("https://ca.example/dir") is None
+    assert limits_of(PRODUCTION) == LETS_ENCRYPT_LIMITS
+    assert limits_of(STAGING) is None
+
+
+def test_staging_environment_is_known_for_lets_encrypt() -> None:
+    assert staging_of(PRODUCTION) == STAGING
+    assert staging_of("https://ca.example/dir") is None
+
+
+def test_old_attempts_are_forgotten_and_the_file_stays_small() -> None:
+    ledger = Ledger((Attempt(NOW - KEPT, NAMES), *(Attempt(NOW - MINUTE, OTHERS) for _ in range(MAX_ATTEMPTS))))
+    after = ledger.start(Attempt(NOW, NAMES))
+    assert len(after.attempts) == MAX_ATTEMPTS
+    assert [each.at for each in after.attempts if each.names == NAMES] == [NOW]
+
+
+def test_end_of_an_attempt_that_is_not_there_changes_nothing() -> None:
+    ledger = made((10, Outcome.FAILED, False))
+    assert ledger.finish(Attempt(NOW, NAMES), Outcome.ISSUED) == ledger
+
+
+def test_ledger_comes_back_as_it_was_written() -> None:
+    started = Attempt(NOW, NAMES, is_staging=True, is_renewal=True)
+    ledger = made((10, Outcome.ISSUED, False)).start(started).finish(started, Outcome.FAILED, "no", NOW + MINUTE)
+    assert Ledger.decode(ledger.encode()) == ledger
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"version": 1}', b'{"version": 1, "attempts": [{}]}', b"\xff"])
+def test_damaged_ledger_is_refused_in_one_line(content: bytes) -> None:
+    with pytest.raises(CertificateError, match=r"^damaged; remove the file when no limit can be near: without it,"):
+        Ledger.decode(content)
+
+
+def test_ledger_of_another_version_is_refused() -> None:
+    with pytest.raises(CertificateError, match=r"^of version 7, this edge reads 1; use the edge that wrote it$"):
+        Ledger.decode(b'{"version": 7, "attempts": []}')
