@@ -2,29 +2,94 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from edge.config import CertificateFiles, TlsSettings
+from edge.tls.sni import SiteNames
 from edge_certs.ca import LocalAuthority
-from edge_certs.files import edge_home
-from edge_certs.x509 import Certificate, read_certificate
+from edge_certs.errors import naming, place
+from edge_certs.files import edge_home, read_file
+from edge_certs.intermediate import Intermediate
+from edge_certs.leaf import HOST
+from edge_certs.x509 import Certificate, read_certificate, show_time
 
 DEV_NAMES = ("localhost", "*.localhost", "127.0.0.1", "::1")
 
+# What edges sign with has its key in their memory only, and they cannot be given another one while they run.
+SERVING_LIFETIME = timedelta(days=398)
+
+logger = logging.getLogger("edge.master")
+
 
 def load_certificates(settings: TlsSettings) -> list[Certificate]:
-    """Read and check every certificate; with `dev`, make one for localhost.
+    """Read and check every certificate that has a file.
 
     Raises CertificateError with the reason.
     """
     now = datetime.now(UTC)
-    if settings.dev:
-        authority = LocalAuthority.open(edge_home(os.environ), now)
-        return [authority.issue(DEV_NAMES, now)]
     return [read_certificate(files.cert, files.key, now) for files in settings.certificates]
+
+
+@dataclass(frozen=True, slots=True)
+class DevMaker:
+    """Makes the certificates of `--dev`: one for all `names`, and one for each name below those with a wildcard.
+
+    It holds the key of an intermediate, never the root's: edges inherit it, and each makes what its clients ask for.
+    """
+
+    authority: Intermediate = field(repr=False)
+    names: tuple[str, ...]
+    _exact: SiteNames
+    _parents: tuple[str, ...]
+    remark: str
+
+    @classmethod
+    def open(cls, settings: TlsSettings) -> DevMaker:
+        """Return the maker for these settings; the root of this user is made when there is none yet.
+
+        Raises CertificateError: a name is not for the local root to sign, or what signs is of no use.
+        """
+        now = datetime.now(UTC)
+        names = tuple(dict.fromkeys((*DEV_NAMES, *settings.dev_names)))
+        if not settings.dev_authority:
+            home = edge_home(os.environ)
+            authority = LocalAuthority.open(home, now).delegate(now, SERVING_LIFETIME)
+            remark = f"certificate for localhost signed by {home / 'dev' / 'root.pem'}; trust that"
+        else:
+            authority = _read_intermediate(Path(settings.dev_authority), now)
+            until = show_time(authority.certificate.not_valid_after_utc)
+            remark = f"certificate for localhost signed by {place(settings.dev_authority)}, valid until {until}"
+        parents = tuple(name[1:].lower() for name in names if name.startswith("*."))
+        return cls(authority, names, SiteNames([[n for n in names if not n.startswith("*.")]]), parents, remark)
+
+    def choose(self, server_name: str | None) -> str:
+        """Return `server_name` when it needs a certificate of its own; "" is the certificate for all names."""
+        name = (server_name or "").lower().removesuffix(".")
+        if self._exact.known(name) or not name.endswith(self._parents) or "*" in name or not HOST.fullmatch(name):
+            return ""
+        return name
+
+    def make(self, name: str) -> Certificate:
+        """Return a new certificate for `name`, or for all names.
+
+        Raises CertificateError: what signs it has expired, or may not sign for a name.
+        """
+        return self.authority.issue([name] if name else self.names, datetime.now(UTC))
+
+    def is_known(self, host: str) -> bool:
+        """True if there can be a certificate for `host`: a name or an address, no port."""
+        return self._exact.known(host) or self.choose(host) != ""
+
+
+def _read_intermediate(path: Path, now: datetime) -> Intermediate:
+    content = read_file(path, "dev authority")
+    with naming(f"dev authority {place(path)}"):
+        return Intermediate.parse(content, now)
 
 
 class CertificateWatch:

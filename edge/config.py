@@ -25,8 +25,10 @@ from edge.options import (
     computed,
     count,
     directory,
+    file,
     files,
     host,
+    names,
     networks,
     options_of,
     prefix,
@@ -110,6 +112,12 @@ class TlsSettings:
         (), files(), "--cert", shown="none", help="certificate chain in PEM; repeatable", beside=(_KEY,)
     )
     dev: bool = setting(False, switch(), "--dev", help="HTTPS on localhost:8443 with a certificate made here")
+    dev_names: tuple[str, ...] = setting(
+        (), names(), "--dev-name", shown="none", help="name or address that --dev serves besides localhost; repeatable"
+    )
+    dev_authority: str = setting(
+        "", file(), "--dev-authority", shown="the root of this user", help="intermediate for --dev in a container"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,6 +399,9 @@ def _refuse_contradictions(given: Mapping[str, Given], parsed: Mapping[str, Any]
         raise ConfigError(f"{name}: {len(keys)} given for {len(certs)} --cert; give each its --cert")
     if certs and parsed.get("dev"):
         raise ConfigError(f"{given['dev'].name}: {given['cert'].name} is given too; use one of them")
+    for key in ("dev_name", "dev_authority"):
+        if key in given and not parsed.get("dev"):
+            raise ConfigError(f"{given[key].name}: without --dev it is for nothing; add --dev")
     for key in ("host", "port"):
         if key in given and "bind" in given:
             raise ConfigError(f"{given[key].name}: {given['bind'].name} is given too; put host and port into it")

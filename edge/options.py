@@ -218,6 +218,21 @@ def files() -> Kind:
     return Kind("FILE", parse, repeat=True)
 
 
+def names() -> Kind:
+    """Host names and addresses; each item may be a comma list. Whoever makes the certificate asks if they can be."""
+
+    def parse(value: object) -> tuple[str, ...]:
+        words = [word.strip() for item in _items(value) for word in _text(item).split(",")]
+        return tuple(dict.fromkeys(word for word in words if word))
+
+    return Kind("NAME", parse, repeat=True)
+
+
+def file() -> Kind:
+    """The path of one file. That it exists is asked by who reads it."""
+    return Kind("FILE", _path)
+
+
 def directory() -> Kind:
     """The path of a directory that exists."""
 

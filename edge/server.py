@@ -9,14 +9,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.certificates import CertificateWatch, load_certificates
+from edge.certificates import CertificateWatch, DevMaker, load_certificates
 from edge.config import ServeSettings
 from edge.errors import ConfigError
 from edge.master import Master
 from edge.net.listener import close_listeners, open_listeners
 from edge.observe import set_up_logging
 from edge.tls.contexts import TlsServer
-from edge_certs.files import edge_home
+from edge.tls.making import MadeSites
 
 # What `sockaddr_un` holds on macOS (104; Linux has 108), less `/worker-4294967295.sock` and its end.
 MAX_RUN_DIRECTORY = 80
@@ -33,9 +33,12 @@ def serve(settings: ServeSettings) -> int:
     certificates = load_certificates(settings.tls)
     watch.follow(certificates)
     tls = TlsServer.open(certificates) if certificates else None
+    maker = DevMaker.open(settings.tls) if settings.tls.dev else None
+    if maker is not None:
+        tls = TlsServer.serving(MadeSites(maker))
     listeners, remarks = open_listeners(settings.listen, has_certificate=bool(certificates), dev=settings.tls.dev)
-    if settings.tls.dev:
-        remarks.append(f"certificate for localhost signed by {edge_home(os.environ) / 'dev' / 'root.pem'}; trust that")
+    if maker is not None:
+        remarks.append(maker.remark)
     with contextlib.ExitStack() as stack:
         stack.callback(close_listeners, listeners)
         run_dir = stack.enter_context(run_directory())

@@ -9,27 +9,26 @@ by itself: browsers trust it, and a second one would only break them without a w
 from __future__ import annotations
 
 import os
-import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge_certs.errors import CertificateError, naming, place
 from edge_certs.files import locked, read_file, user_name, write_private
+from edge_certs.intermediate import INTERMEDIATE_LIFETIME, Intermediate
+from edge_certs.leaf import CLOCK_SKEW, ORGANIZATION, encode_key, key_usage, permitted_subtrees, sign_leaf
 from edge_certs.x509 import (
     Certificate,
     check_dates,
-    describe,
     is_authority,
     parse_chain,
     parse_key,
@@ -40,12 +39,6 @@ KEY_NAME = "root.key"
 
 ROOT_LIFETIME = timedelta(days=3652)
 
-# In memory and made anew at each start: short, so that one that leaks is soon worth nothing.
-LEAF_LIFETIME = timedelta(days=30)
-
-# Containers and virtual machines run behind their host's clock after a sleep.
-CLOCK_SKEW = timedelta(hours=1)
-
 # A root signs leaves, and one intermediate for containers, so that its own key never enters one.
 PATH_LENGTH = 1
 
@@ -54,13 +47,8 @@ PATH_LENGTH = 1
 PERMITTED_HOSTS = ("localhost", "test", "internal", "home.arpa")
 PERMITTED_NETWORKS = ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "::1/128", "fc00::/7")
 
-ORGANIZATION = x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "edge local authority")
-
 # The most that a common name may have (RFC 5280 appendix A.1, ub-common-name).
 MAX_COMMON_NAME = 64
-
-# Labels of letters, digits, hyphens, and the underscore that compose files like; at most 253 octets (RFC 1035 2.3.4).
-HOST = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)*(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +83,20 @@ class LocalAuthority:
         Raises CertificateError: there is no name, one of them is outside of what the root may sign, or the root has
         expired.
         """
-        if not names:
-            raise CertificateError("no name to make a certificate for", "name at least one, such as 'localhost'")
-        subjects = list(dict.fromkeys(_general_name(name) for name in names))
-        _check_permitted(subjects, self._root)
+        self._check_dates(now)
+        return sign_leaf(names, self._root, self._key, now)
+
+    def delegate(self, now: datetime, lifetime: timedelta = INTERMEDIATE_LIFETIME) -> Intermediate:
+        """Return a new intermediate, valid for `lifetime` from `now` (UTC) or as long as the root.
+
+        Raises CertificateError: the root has expired.
+        """
+        self._check_dates(now)
+        return Intermediate.sign(self._root, self._key, now, lifetime)
+
+    def _check_dates(self, now: datetime) -> None:
         with _restorable(self.root_path), naming(f"certificate {place(self.root_path)}"):
             check_dates(self._root, now)
-        key = ec.generate_private_key(ec.SECP256R1())
-        leaf = _leaf_builder(subjects, key.public_key(), self, now).sign(self._key, SHA256())
-        return describe([leaf], _encode_key(key), None, None)
 
 
 @contextmanager
@@ -137,7 +130,7 @@ def _make_root(root_path: Path, now: datetime) -> None:
             key = _signing_key(read_file(key_path, "key"), key_path)
     else:
         key = ec.generate_private_key(ec.SECP256R1())
-        write_private(key_path, _encode_key(key))
+        write_private(key_path, encode_key(key))
     write_private(root_path, _sign_root(key, now).public_bytes(Encoding.PEM))
 
 
@@ -152,16 +145,8 @@ def _signing_key(pem: bytes, key_path: Path) -> ec.EllipticCurvePrivateKey:
 def _check_root(root: x509.Certificate) -> None:
     if not is_authority(root):
         raise CertificateError("not the certificate of an authority")
-    if not _permitted(root):
+    if not permitted_subtrees(root):
         raise CertificateError("no critical name constraints, so not a root that edge made")
-
-
-def _permitted(root: x509.Certificate) -> list[x509.GeneralName]:
-    try:
-        constraints = root.extensions.get_extension_for_class(x509.NameConstraints)
-    except x509.ExtensionNotFound:
-        return []
-    return list(constraints.value.permitted_subtrees or ()) if constraints.critical else []
 
 
 def _sign_root(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certificate:
@@ -175,89 +160,14 @@ def _sign_root(key: ec.EllipticCurvePrivateKey, now: datetime) -> x509.Certifica
         .not_valid_before(now - CLOCK_SKEW)
         .not_valid_after(now + ROOT_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=PATH_LENGTH), critical=True)
-        .add_extension(_usage(authority=True), critical=True)
+        .add_extension(key_usage(authority=True), critical=True)
         .add_extension(_constraints(), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     return builder.sign(key, SHA256())
 
 
-def _leaf_builder(
-    names: Sequence[x509.GeneralName], public: ec.EllipticCurvePublicKey, authority: LocalAuthority, now: datetime
-) -> x509.CertificateBuilder:
-    # No common name: OpenSSL holds one that looks like a host to the root's constraints when there are only addresses.
-    # Both key identifiers: Python 3.13 refuses a chain without them.
-    root = authority._root
-    issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority._key.public_key())
-    return (
-        x509.CertificateBuilder(root.subject, x509.Name([ORGANIZATION]), public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(min(now + LEAF_LIFETIME, root.not_valid_after_utc))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(authority=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(issuer_key, critical=False)
-    )
-
-
-def _usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not authority,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
 def _constraints() -> x509.NameConstraints:
     hosts = [x509.DNSName(host) for host in PERMITTED_HOSTS]
     networks = [x509.IPAddress(ip_network(network)) for network in PERMITTED_NETWORKS]
     return x509.NameConstraints(permitted_subtrees=[*hosts, *networks], excluded_subtrees=None)
-
-
-def _general_name(name: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ip_address(name))
-    except ValueError:
-        host = name.lower()
-    if HOST.fullmatch(host):
-        return x509.DNSName(host)
-    raise CertificateError(
-        f"name {name!r}: neither a host name in ASCII nor an IP address", "write it without scheme, port or brackets"
-    )
-
-
-def _check_permitted(names: Sequence[x509.GeneralName], root: x509.Certificate) -> None:
-    permitted = _permitted(root)
-    for name in names:
-        if not any(_is_within(name, subtree) for subtree in permitted):
-            allowed = ", ".join(str(subtree.value) for subtree in permitted)
-            raise CertificateError(
-                f"name {str(name.value)!r}: the local root may sign only for {allowed} and what is below them",
-                "choose such a name, or pass a certificate from a public authority with --cert",
-            )
-
-
-def _is_within(name: x509.GeneralName, subtree: x509.GeneralName) -> bool:
-    match name, subtree:
-        case x509.DNSName(value=host), x509.DNSName(value=parent):
-            return f".{host}".endswith(f".{parent}")
-        case (
-            x509.IPAddress(value=IPv4Address() | IPv6Address() as address),
-            x509.IPAddress(value=IPv4Network() | IPv6Network() as network),
-        ):
-            return address in network
-        case _:
-            return False
-
-
-def _encode_key(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -101,10 +101,19 @@ class Sites:
         return self._names.known(host)
 
 
+class SiteContexts(Protocol):
+    """Which context serves a name: `Sites`, or certificates that are made as they are asked for."""
+
+    @property
+    def only_context(self) -> ssl.SSLContext | None: ...
+    def context_for(self, server_name: str | None) -> ssl.SSLContext: ...
+    def is_known(self, host: str) -> bool: ...
+
+
 class TlsServer:
     """The base context with the sites of the moment."""
 
-    def __init__(self, base: ssl.SSLContext, sites: Sites) -> None:
+    def __init__(self, base: ssl.SSLContext, sites: SiteContexts) -> None:
         self.base = base
         self._sites = sites
         self.sites = sites
@@ -112,17 +121,21 @@ class TlsServer:
     @classmethod
     def open(cls, certificates: Sequence[SiteCertificate]) -> TlsServer:
         """Return a server for the certificates."""
-        sites = Sites(certificates)
+        return cls.serving(Sites(certificates))
+
+    @classmethod
+    def serving(cls, sites: SiteContexts) -> TlsServer:
+        """Return a server for the sites."""
         # Where one set of certificates serves every name, its context is the base: to switch costs 5 % of a handshake.
         return cls(sites.only_context or build_base_context(), sites)
 
     @property
-    def sites(self) -> Sites:
+    def sites(self) -> SiteContexts:
         """Which certificates serve; setting it changes them for the handshakes to come."""
         return self._sites
 
     @sites.setter
-    def sites(self, sites: Sites) -> None:
+    def sites(self, sites: SiteContexts) -> None:
         self._sites = sites
         self.base.sni_callback = None if sites.only_context is self.base else self._switch
 

@@ -84,6 +84,8 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "backlog": ("64", "listen", "backlog", 64),
     "cert": ("a.pem b.pem", "tls", "certificates", (CertificateFiles(Path("a.pem")), CertificateFiles(Path("b.pem")))),
     "dev": ("on", "tls", "dev", True),
+    "dev_name": ("shop.test,10.0.0.7", "tls", "dev_names", ("shop.test", "10.0.0.7")),
+    "dev_authority": ("authority.pem", "tls", "dev_authority", "authority.pem"),
     "trusted_proxy": ("10.0.0.0/8 unix", "forward", "trusted_proxies", (IPv4Network("10.0.0.0/8"),)),
     "max_request_line": ("4KiB", "limits", "max_request_line", 4096),
     "max_header_size": ("4k", "limits", "max_header_size", 4096),
@@ -122,8 +124,9 @@ def test_every_option_is_in_this_files_table() -> None:
 def test_option_by_name_and_by_variable_sets_its_field_and_no_other(key: str) -> None:
     text, part, name, parsed = VALUES[key]
     pieces = str(text).replace(",", " ").split()
-    by_name = build_settings({**APP, key: pieces if len(pieces) > 1 else text})
-    by_variable = build_settings({} if key == "app" else APP, {f"EDGE_{key.upper()}": str(text)})
+    base = {**APP, "dev": True} if key.startswith("dev_") else APP
+    by_name = build_settings({**base, key: pieces if len(pieces) > 1 else text})
+    by_variable = build_settings({} if key == "app" else base, {f"EDGE_{key.upper()}": str(text)})
     assert by_name == by_variable
     assert getattr(getattr(by_name, part), name) == parsed
     default: Any = build_settings(APP)
@@ -214,6 +217,8 @@ def test_refusal_names_what_the_user_wrote() -> None:
         ({"key": "a.key"}, {}, "key: 1 given for 0 --cert; give each its --cert"),
         ({"cert": "a.pem"}, {"EDGE_KEY": "a b"}, "EDGE_KEY: 2 given for 1 --cert; give each its --cert"),
         ({"cert": "a.pem", "dev": True}, {}, "dev: cert is given too; use one of them"),
+        ({"dev_name": "shop.test"}, {}, "dev_name: without --dev it is for nothing; add --dev"),
+        ({"dev_authority": "a.pem"}, {"EDGE_DEV": "0"}, "dev_authority: without --dev it is for nothing; add --dev"),
         ({"bind": "a:1", "host": "b"}, {}, "host: bind is given too; put host and port into it"),
         ({"bind": "a:1"}, {"EDGE_PORT": "8"}, "EDGE_PORT: bind is given too; put host and port into it"),
         ({"bind": ["a:1", "a:1"]}, {}, "cannot listen on a:1: given twice; leave out one"),

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from edge.certificates import CertificateWatch, load_certificates
+from edge.certificates import CertificateWatch, DevMaker, load_certificates
 from edge.config import CertificateFiles, TlsSettings
 from edge.errors import ConfigError
 from edge.master import describe
@@ -132,7 +132,7 @@ def test_run_directory_that_cannot_be_is_refused(
 
 def test_dev_certificate_is_for_localhost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_HOME", str(tmp_path))
-    [certificate] = load_certificates(TlsSettings(dev=True))
+    certificate = DevMaker.open(TlsSettings(dev=True)).make("")
     assert {"localhost", "127.0.0.1", "::1"} <= set(certificate.names)
     assert (certificate.cert_path, certificate.key_path) == (None, None)
 

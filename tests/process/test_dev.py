@@ -8,13 +8,15 @@ import shutil
 import socket
 import ssl
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from tests.process.server import DEADLINE, Authority, RawClient, clean_environment, running, serving
+from edge_certs.ca import LocalAuthority
+from tests.process.server import DEADLINE, Authority, RawClient, Server, clean_environment, running, serving
 
 HELLO = """
 async def app(scope, receive, send):
@@ -49,6 +51,54 @@ def test_curl_trusts_the_root_of_dev(tmp_path: Path) -> None:
             check=False,
         )
     assert (done.stdout, done.stderr) == (b"hello", b"")
+
+
+@pytest.mark.parametrize("name", ["app.localhost", "deep.app.localhost", "api.test", "de.shop.internal"])
+def test_every_name_below_localhost_and_every_dev_name_is_trusted(tmp_path: Path, name: str) -> None:
+    with serving(tmp_path, HELLO, "--dev", "--dev-name", "api.test", "--dev-name", "*.shop.internal") as server:
+        context = ssl.create_default_context(cafile=str(tmp_path / "home" / "dev" / "root.pem"))
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        with RawClient(server.port, context, server_name=name) as client:
+            client.send(f"GET / HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+            assert client.receive_response()[2] == b"hello"
+
+
+def test_public_name_gets_a_certificate_that_clients_refuse(tmp_path: Path) -> None:
+    with serving(tmp_path, HELLO, "--dev") as server:
+        context = ssl.create_default_context(cafile=str(tmp_path / "home" / "dev" / "root.pem"))
+        with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+            RawClient(server.port, context, server_name="www.example.com")
+
+
+def test_container_serves_by_an_intermediate_and_makes_no_root(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    host = LocalAuthority.open(tmp_path / "host", now)
+    file = tmp_path / "authority.pem"
+    file.write_bytes(host.delegate(now).encode())
+    with serving(tmp_path, HELLO, "--dev", "--dev-authority", str(file), "--dev-name", "edge.internal") as server:
+        server.wait_error(re.escape(f"edge: certificate for localhost signed by {file}, valid until "))
+        context = ssl.create_default_context(cafile=str(host.root_path))
+        for name in ("edge.internal", "app.localhost"):
+            with RawClient(server.port, context, server_name=name) as client:
+                client.send(GET)
+                assert client.receive_response()[2] == b"hello"
+    assert not (tmp_path / "home" / "dev").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--dev-name", "www.example.com"], "name 'www.example.com': the local root may sign only for localhost, "),
+        (["--dev-authority", "no.pem"], "dev authority no.pem: no such file; name a PEM file with the dev authority"),
+    ],
+)
+def test_dev_that_cannot_be_is_said_in_one_line(tmp_path: Path, options: list[str], message: str) -> None:
+    (tmp_path / "application.py").write_text(HELLO)
+    environ = clean_environment(EDGE_HOME=str(tmp_path / "home"))
+    with Server(["--dev", *options, "application:app"], cwd=tmp_path, environ=environ) as server:
+        assert server.wait_end() == 2
+    [line] = server.errors
+    assert line.startswith(f"edge: {message}")
 
 
 def test_root_is_kept_and_the_leaf_is_not(tmp_path: Path, short_folder: Path) -> None:
