@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from edge.cli_trust.anchors import add_command, list_command, remove_command
+from edge.cli_trust.check import check_command
+from edge.cli_trust.detect import detect_command
 from edge.cli_trust.variables import bundle_command, env_command, run_command
 from edge.errors import ConfigError
 
@@ -20,4 +22,6 @@ def trust_group(context: click.Context) -> int:
 
 
 for command in (add_command, remove_command, list_command, bundle_command, env_command, run_command):
+    trust_group.add_command(command)
+for command in (check_command, detect_command):
     trust_group.add_command(command)

@@ -47,10 +47,11 @@ def forge(
     key: PrivateKey | None = None,
     dates: tuple[datetime, datetime] = VALID_NOW,
     extensions: Sequence[x509.ExtensionType] = (),
+    common_name: str = "Shop.Example",
 ) -> Forged:
-    """Return a certificate for `names`, whose subject is CN=Shop.Example, signed by `issuer` or else by itself."""
+    """Return a certificate for `names`, whose subject is `common_name`, signed by `issuer` or else by itself."""
     key = key or ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "Shop.Example")])
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, common_name)])
     builder = (
         x509.CertificateBuilder(issuer.certificate.subject if issuer else subject, subject, key.public_key())
         .serial_number(x509.random_serial_number())

@@ -1,97 +1,46 @@
-"""One call out, as each library makes it: `trust_clients.py LIBRARY URL`. Prints `ok`, or `refused` and why."""
+"""One call out, as a client of the matrix makes it: libraries in this very process, tools as children of it.
+
+The calls are those of `edge trust check`; tests hold them to real servers, so that they can say "refused" and "ok".
+"""
 
 from __future__ import annotations
 
-import asyncio
-import sys
+import os
+import urllib.request
+
+from edge_certs.trust.attempts import Setting
+from edge_certs.trust.attempts import attempt as attempt_tool
+from edge_certs.trust.calls import CALLS, classify
+from edge_certs.trust.calls import attempt as attempt_library
+from edge_certs.trust.clients import CLIENTS, find_client
+
+WITHOUT_ENVIRONMENT = "requests without environment"
+NAMES = (*(client.name for client in CLIENTS), WITHOUT_ENVIRONMENT)
 
 
-def by_urllib(url: str) -> str:
-    """As the standard library calls out."""
-    import urllib.request
+def call(name: str, url: str) -> str:
+    """Return the state, and behind a colon why, unless it is "ok"."""
+    if name == WITHOUT_ENVIRONMENT:
+        return _requests_without_environment(url)
+    if name in CALLS:
+        result = attempt_library(name, url)
+        state, detail = result["state"], result["detail"]
+    else:
+        proxy = urllib.request.getproxies().get("https", "")
+        outcome = attempt_tool(find_client(name), Setting("now", os.environ), url, proxy)
+        state, detail = outcome.state, outcome.detail
+    return state if state == "ok" else f"{state}: {detail}"
 
-    with urllib.request.urlopen(url, timeout=20) as answer:
-        return str(answer.read().decode())
 
-
-def by_requests(url: str) -> str:
-    """As requests does by default."""
-    import requests
-
-    return requests.get(url, timeout=20).text
-
-
-def by_requests_without_environment(url: str) -> str:
-    """As a requests session that was told to look at no variable: only certifi is left to it, and the proxy by hand."""
-    import urllib.request
-
+def _requests_without_environment(url: str) -> str:
+    """As a session that was told to look at no variable: only certifi is left to it, and the proxy by hand."""
     import requests
 
     with requests.Session() as session:
         session.trust_env = False
         session.proxies = urllib.request.getproxies()
-        return session.get(url, timeout=20).text
-
-
-def by_httpx(url: str) -> str:
-    """As httpx does by default."""
-    import httpx
-
-    return httpx.get(url, timeout=20).text
-
-
-def by_certifi(url: str) -> str:
-    """As whoever writes `verify=certifi.where()`, the most common cure of all."""
-    import ssl
-    import urllib.request
-
-    import certifi
-
-    context = ssl.create_default_context(cafile=certifi.where())
-    with urllib.request.urlopen(url, timeout=20, context=context) as answer:
-        return str(answer.read().decode())
-
-
-def by_aiohttp(url: str) -> str:
-    """As aiohttp does, told to go through the proxy that variables name, as all others do."""
-    return asyncio.run(_aiohttp(url))
-
-
-async def _aiohttp(url: str) -> str:
-    import aiohttp
-
-    async with aiohttp.ClientSession(trust_env=True) as session, session.get(url) as answer:
-        return await answer.text()
-
-
-def by_curl(url: str) -> str:
-    """As a subprocess of the application does."""
-    import subprocess
-
-    done = subprocess.run(["curl", "-sS", "-m", "20", url], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OSError(done.stderr)
-    return done.stdout
-
-
-LIBRARIES = {
-    "urllib": by_urllib,
-    "requests": by_requests,
-    "requests without environment": by_requests_without_environment,
-    "httpx": by_httpx,
-    "certifi": by_certifi,
-    "aiohttp": by_aiohttp,
-    "curl": by_curl,
-}
-
-
-def call(library: str, url: str) -> str:
-    """Return `ok`, or `refused: ` and the error in one line."""
-    try:
-        return LIBRARIES[library](url)
-    except Exception as error:
-        return f"refused: {type(error).__name__}: {error}".replace("\n", " ")
-
-
-if __name__ == "__main__":
-    print(call(*sys.argv[1:]))
+        try:
+            session.get(url, timeout=20)
+        except requests.exceptions.RequestException as error:
+            return ": ".join(classify(str(error)))
+    return "ok"

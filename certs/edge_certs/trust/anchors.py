@@ -45,7 +45,7 @@ def parse_anchors(data: bytes) -> list[x509.Certificate]:
 
     Raises AnchorRefused: there is a private key in it, no certificate, a damaged one, or more than `MAX_ANCHORS`.
     """
-    with _refusing(), _without_warnings():
+    with _refusing(), without_warnings():
         found = _parse(_as_bytes_of_text(data))
     unique = {fingerprint(certificate): certificate for certificate in found}
     if len(unique) > MAX_ANCHORS:
@@ -72,6 +72,14 @@ def certificate_der(block: Block) -> bytes:
 
 
 @contextmanager
+def without_warnings() -> Iterator[None]:
+    """Parse without a word on serial numbers of zero and BER in place of DER: old roots have both."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
 def _refusing() -> Iterator[None]:
     try:
         yield
@@ -79,14 +87,6 @@ def _refusing() -> Iterator[None]:
         raise
     except CertificateError as error:
         raise AnchorRefused(error.found, error.advice) from error
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Serial numbers of zero and BER in place of DER are common in old roots, and OpenSSL takes them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
 
 
 def _as_bytes_of_text(data: bytes) -> bytes:

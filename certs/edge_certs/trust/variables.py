@@ -84,10 +84,15 @@ def merged_bundle(home: Path, environ: Mapping[str, str], base: str) -> bytes:
 
     Raises CertificateError: the roots of `base` or those that were added cannot be read.
     """
+    return encode_bundle(merged_sources(home, environ, base))
+
+
+def merged_sources(home: Path, environ: Mapping[str, str], base: str) -> list[Source]:
+    """Return what `merged_bundle` writes, with the same arguments and errors."""
     store = TrustStore(home)
     public = read_base(base)
     own = _read_own(environ, store.folder, public)
-    return encode_bundle([*public, *own.sources, *_added(store)])
+    return [*public, *own.sources, *_added(store)]
 
 
 def write_trust(home: Path, environ: Mapping[str, str], base: str = "both") -> Trust:
@@ -108,6 +113,14 @@ def write_trust(home: Path, environ: Mapping[str, str], base: str = "both") -> T
     if own.paths:
         variables[MERGED_VARIABLE] = os.pathsep.join(own.paths)
     return Trust(variables, bundle, extra if has_extra else None, own.remarks)
+
+
+def own_sources(home: Path, environ: Mapping[str, str]) -> tuple[Source, ...]:
+    """Return what the variables in `environ` name, but for our bundles and for what is public anyway.
+
+    Raises CertificateError: the public roots cannot be read.
+    """
+    return _read_own(environ, TrustStore(home).folder, read_base("both")).sources
 
 
 def refresh_bundles(home: Path) -> int:
