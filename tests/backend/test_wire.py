@@ -134,9 +134,7 @@ def test_hello_comes_out_as_it_went_in() -> None:
 
 
 def test_hello_of_another_version_is_refused_with_both_numbers() -> None:
-    with pytest.raises(
-        wire.WireError, match=f"version 9 of the wire, this edge speaks {wire.VERSION}"
-    ):
+    with pytest.raises(wire.WireError, match=f"version 9 of the wire, this edge speaks {wire.VERSION}"):
         wire.decode_hello(b"edge-wire\n9\n1\n1")
 
 
