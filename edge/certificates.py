@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from edge.acme import KeptCertificates
 from edge.config import CertificateFiles, TlsSettings
 from edge.tls.sni import SiteNames
 from edge_certs.ca import LocalAuthority
@@ -26,13 +27,21 @@ SERVING_LIFETIME = timedelta(days=398)
 logger = logging.getLogger("edge.master")
 
 
-def load_certificates(settings: TlsSettings) -> list[Certificate]:
-    """Read and check every certificate that has a file.
+def load_certificates(
+    settings: TlsSettings, kept: KeptCertificates | None = None, *, is_start: bool = False
+) -> list[Certificate]:
+    """Read and check every certificate that has a file, and those that are kept (see `KeptCertificates.load`).
 
     Raises CertificateError with the reason.
     """
     now = datetime.now(UTC)
-    return [read_certificate(files.cert, files.key, now) for files in settings.certificates]
+    named = [read_certificate(files.cert, files.key, now) for files in settings.certificates]
+    return named if kept is None else [*named, *kept.load(now, is_start=is_start)]
+
+
+def watched_files(settings: TlsSettings, kept: KeptCertificates | None) -> list[CertificateFiles]:
+    """Return the files whose change is a reason to load the certificates again."""
+    return [*settings.certificates, *(kept.files if kept is not None else ())]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from edge.config_acme import AcmeSettings, refuse_acme_contradictions
 from edge.cpus import allowed_cpus
 from edge.errors import ConfigError
 from edge.net.address import MAX_PORT, Address
@@ -269,6 +270,7 @@ class ServeSettings:
     application: ApplicationSettings
     listen: ListenSettings = field(default_factory=ListenSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
+    acme: AcmeSettings = field(default_factory=AcmeSettings)
     forward: ForwardSettings = field(default_factory=ForwardSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
@@ -282,6 +284,7 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("Application", ApplicationSettings),
     ("Listening", ListenSettings),
     ("TLS", TlsSettings),
+    ("Certificates from an authority", AcmeSettings),
     ("Forwarding", ForwardSettings),
     ("Limits", LimitSettings),
     ("Timeouts", TimeoutSettings),
@@ -329,11 +332,14 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
     if "app" not in parsed:
         raise ConfigError("no application: give MODULE:ATTR, such as app:app, or set EDGE_APP")
     _refuse_contradictions(given, parsed)
+    acme = _part(AcmeSettings, parsed)
+    refuse_acme_contradictions({key: item.name for key, item in given.items()}, parsed, acme)
     trusted = parsed.get("trusted_proxy", ())
     return ServeSettings(
         application=_part(ApplicationSettings, parsed),
         listen=_part(ListenSettings, parsed),
         tls=dataclasses.replace(_part(TlsSettings, parsed), certificates=_pairs(parsed)),
+        acme=acme,
         forward=ForwardSettings(tuple(network for network in trusted if network is not None), None in trusted),
         limits=_part(LimitSettings, parsed),
         timeouts=_part(TimeoutSettings, parsed),
@@ -369,7 +375,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
         for variable in option.variables:
             if environ.get(variable) and option.key not in found:
                 text = environ[variable]
-                value = text.replace(",", " ").split() if option.kind.repeat else text
+                value = option.kind.split(text) if option.kind.repeat else text
                 found[option.key] = Given(value, f"{variable}=")
     return found
 

@@ -25,9 +25,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from edge.acme import KeptCertificates, without_secret
 from edge.certificates import CertificateWatch, load_certificates
 from edge.config import ServeSettings
 from edge.errors import ConfigError, EdgeError, StartError
+from edge.keeper import KeeperProcess
 from edge.net.listener import Listener, start_listening
 from edge.process import run_edge
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
@@ -85,12 +87,15 @@ class Master:
         tls: TlsServer | None,
         watch: CertificateWatch,
         run_dir: Path,
+        kept: KeptCertificates | None = None,
     ) -> None:
         self._settings = settings
         self._listeners = listeners
         self._tls = tls
         self._run_dir = run_dir
-        self._trust = worker_trust(os.environ)
+        self._trust = worker_trust(without_secret(os.environ))
+        self._kept = kept
+        self._keeper = KeeperProcess(kept.keeper if kept is not None else None, without_secret(os.environ))
         self._pool = Pool(size=settings.pool.workers, startup_timeout=settings.timeouts.startup)
         self._workers: dict[int, WorkerProcess] = {}
         self._edges: dict[int, _Edge] = {}
@@ -135,7 +140,7 @@ class Master:
             self._handle_signals()
 
     def _timeout(self, deadline: float) -> float:
-        times = [deadline, self._pool.deadline() or deadline]
+        times = [deadline, self._pool.deadline() or deadline, self._keeper.deadline]
         if self._watch.is_watching:
             times.append(self._next_watch)
         if self._missing_edges:
@@ -152,6 +157,7 @@ class Master:
                 self._workers[action.number].kill()
         if self._missing_edges and now >= self._fork_at:
             self._fork_edge()
+        self._keeper.due(now)
         if self._watch.is_watching and now >= self._next_watch:
             self._next_watch = now + WATCH
             if self._watch.changed():
@@ -249,6 +255,7 @@ class Master:
         return {number: worker.path for number, worker in self._workers.items()}
 
     def _reap(self) -> None:
+        self._keeper.reap(time.monotonic())
         for number, worker in list(self._workers.items()):
             how = worker.poll()
             if how is not None:
@@ -282,6 +289,7 @@ class Master:
             self._fork_edge()
         for listener in self._listeners:
             say(f"listening on {describe(listener)}")
+        self._keeper.begin(time.monotonic())
 
     @property
     def _missing_edges(self) -> bool:
@@ -311,6 +319,7 @@ class Master:
             for worker in self._workers.values():
                 worker.control.close()
             self._selector.close()
+            self._keeper.abandon()
             run_edge(self._settings, self._listeners, self._tls, control)
             code = 0
         except BaseException:
@@ -333,7 +342,7 @@ class Master:
     def _reload_certificates(self) -> None:
         """Read the files again; what serves goes on serving unless all of it is good."""
         try:
-            loaded = load_certificates(self._settings.tls)
+            loaded = load_certificates(self._settings.tls, self._kept)
             sites = Sites(loaded)
         except (CertificateError, OSError, ValueError) as error:
             logger.error("certificates not reloaded: %s; the old ones go on serving", error)
@@ -376,6 +385,7 @@ class Master:
     def _end_processes(self) -> None:
         """Kill and reap whatever still runs: nothing outlives the master."""
         self._pool.stop()
+        self._keeper.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
         for edge in self._edges.values():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(edge.pid, signal.SIGKILL)

@@ -10,6 +10,7 @@ import ipaddress
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,13 +36,22 @@ _METADATA = "option"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One sort of value: `parse` reads it (or raises ConfigError), `show` writes a default for the help."""
+    """One sort of value: `parse` reads it (or raises ConfigError), `show` writes a default for the help.
+
+    In a variable, the values of one that may be repeated stand with blanks between them, or commas unless those
+    belong to a value.
+    """
 
     metavar: str
     parse: Callable[[object], Any]  # the one Any here: what it returns is the type of the option's field
     show: Callable[[Any], str] = str
     repeat: bool = False
     switch: bool = False
+    has_commas: bool = False
+
+    def split(self, text: str) -> list[str]:
+        """Return the values in the text of a variable."""
+        return (text if self.has_commas else text.replace(",", " ")).split()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +97,15 @@ def setting(
     shown: str | None = None,
     environment: tuple[str, ...] = (),
     beside: tuple[Option, ...] = (),
+    is_secret: bool = False,
 ) -> T:
     """Return a dataclass field that carries its option; the default stands here and nowhere else.
 
-    `shown` is the default in words. `beside` are further options that the same field is made from.
+    `shown` is the default in words. `beside` are further options that the same field is made from. A secret is in no
+    repr.
     """
     option = Option(flags, kind, help, kind.show(default) if shown is None else shown, environment)
-    return dataclasses.field(default=default, metadata={_METADATA: (option, *beside)})
+    return dataclasses.field(default=default, metadata={_METADATA: (option, *beside)}, repr=not is_secret)
 
 
 def computed(
@@ -226,6 +238,81 @@ def names() -> Kind:
         return tuple(dict.fromkeys(word for word in words if word))
 
     return Kind("NAME", parse, repeat=True)
+
+
+def certificate_names() -> Kind:
+    """The names of certificates, of each as a comma list. Whoever orders them asks if they can be."""
+
+    def parse(value: object) -> tuple[tuple[str, ...], ...]:
+        groups = [tuple(word.strip() for word in _text(item).split(",")) for item in _items(value)]
+        names = [name for group in groups for name in group]
+        for name in names:
+            if not name:
+                raise ConfigError(f"{value!r}: an empty name; use one such as example.com, or NAME,NAME")
+            if names.count(name) > 1:
+                raise ConfigError(f"{name!r}: given twice; leave out one")
+        return tuple(groups)
+
+    return Kind("NAME[,NAME]", parse, repeat=True, has_commas=True)
+
+
+def choices(*words: str) -> Kind:
+    """Some of some words, in the order of preference."""
+    one = choice(*words)
+
+    def parse(value: object) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(one.parse(item) for item in _items(value)))
+
+    return Kind(one.metavar, parse, repeat=True)
+
+
+def text() -> Kind:
+    """Visible ASCII, of which others know what it means."""
+
+    def parse(value: object) -> str:
+        found = _text(value).strip()
+        if not re.fullmatch("[ -~]{1,1000}", found):
+            raise ConfigError(f"{value!r}: not visible ASCII; use what the authority names")
+        return found
+
+    return Kind("TEXT", parse)
+
+
+def email() -> Kind:
+    """An e-mail address."""
+
+    def parse(value: object) -> str:
+        if not re.fullmatch(r"[!-?A-~]+@[A-Za-z0-9.-]+", _text(value)):
+            raise ConfigError(f"{value!r}: not an e-mail address; use one such as you@example.com")
+        return str(value)
+
+    return Kind("ADDRESS", parse)
+
+
+def https_url() -> Kind:
+    """An https URL."""
+
+    def parse(value: object) -> str:
+        if not re.fullmatch("https://[!-~]+", _text(value)):
+            raise ConfigError(f"{value!r}: not an https URL; use one such as https://ca.example/acme/directory")
+        return str(value)
+
+    return Kind("URL", parse)
+
+
+def command() -> Kind:
+    """A command with its arguments, quoted as for a shell, which does not run it."""
+
+    def parse(value: object) -> str:
+        try:
+            words = shlex.split(_text(value))
+        except ValueError as error:
+            raise ConfigError(f"{value!r}: {str(error).lower()}; quote it as for a shell") from error
+        if not words:
+            raise ConfigError(f"{value!r}: no command; use the name of a program")
+        return str(value)
+
+    return Kind("COMMAND", parse)
 
 
 def file() -> Kind:

@@ -124,7 +124,8 @@ class EdgeProcess:
 
     def _redirect(self, tls: TlsServer) -> Redirect:
         ports = [listener.public_port for listener in self._listeners if listener.tls and listener.public_port]
-        return Redirect(ports[0] if ports else 443, tls.is_known)
+        find_challenge = tls.answers.find_http if tls.answers is not None else None
+        return Redirect(ports[0] if ports else 443, tls.is_known, find_challenge)
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> asyncio.AbstractServer:
         tls = self._tls if listener.tls else None

@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge.certificates import CertificateWatch, DevMaker, load_certificates
+from edge.acme import KeptCertificates
+from edge.certificates import CertificateWatch, DevMaker, load_certificates, watched_files
 from edge.config import ServeSettings
 from edge.errors import ConfigError
 from edge.master import Master
@@ -29,10 +30,13 @@ def serve(settings: ServeSettings) -> int:
     start; nothing is left running then.
     """
     set_up_logging(settings.logs.level)
-    watch = CertificateWatch(settings.tls.certificates)
-    certificates = load_certificates(settings.tls)
+    kept = KeptCertificates.open(settings.acme, os.environ, settings.logs.level)
+    watch = CertificateWatch(watched_files(settings.tls, kept))
+    certificates = load_certificates(settings.tls, kept, is_start=True)
     watch.follow(certificates)
     tls = TlsServer.open(certificates) if certificates else None
+    if tls is not None and kept is not None:
+        tls.answers = kept.answers
     maker = DevMaker.open(settings.tls) if settings.tls.dev else None
     if maker is not None:
         tls = TlsServer.serving(MadeSites(maker))
@@ -42,7 +46,7 @@ def serve(settings: ServeSettings) -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(close_listeners, listeners)
         run_dir = stack.enter_context(run_directory())
-        return Master(settings, listeners, tls, watch, run_dir).run(remarks)
+        return Master(settings, listeners, tls, watch, run_dir, kept).run(remarks)
 
 
 @contextlib.contextmanager

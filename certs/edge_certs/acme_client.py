@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from edge_certs.acme import AcmeProblem, Answer, Call, Directory, Reply, Request, Resource, Session
 from edge_certs.acme_order import Issued, Order, Present, Wait
 from edge_certs.ari import Window, ask_again, encode_certificate_id, parse_window
-from edge_certs.challenges import DNS_01, Challenge, ChallengeStore
+from edge_certs.challenges import DNS_01, DNS_PERSIST_01, HTTP_01, TLS_ALPN_01, Challenge, ChallengeStore
 from edge_certs.errors import CertificateError, place
 from edge_certs.jws import AccountKey, Binding, encode_base64url, encode_binding, encode_key_change
 
@@ -61,22 +61,23 @@ class DnsPublisher(Protocol):
 
 
 class HttpsClient:
-    """HTTPS by httpx, to servers that `ca_file` (PEM; the system's authorities without it) has signed for."""
+    """HTTPS by httpx, to servers whose certificates `trusted` accepts: the PEM file of an authority, a context, or the
+    system's authorities."""
 
     __slots__ = ("_client", "_request_timeout")
 
     def __init__(
         self,
-        ca_file: Path | None = None,
+        trusted: Path | ssl.SSLContext | None = None,
         *,
         step_timeout: float = STEP_TIMEOUT,
         request_timeout: float = REQUEST_TIMEOUT,
     ) -> None:
-        """Raises CertificateError: `ca_file` cannot be read."""
+        """Raises CertificateError: the file cannot be read."""
         self._request_timeout = request_timeout
         # Neither proxies nor CA variables of the environment: what is trusted is what the operator named.
         self._client = httpx.AsyncClient(
-            verify=_trusting(ca_file), timeout=step_timeout, trust_env=False, headers={"user-agent": USER_AGENT}
+            verify=_trusting(trusted), timeout=step_timeout, trust_env=False, headers={"user-agent": USER_AGENT}
         )
 
     async def __aenter__(self) -> HttpsClient:
@@ -118,14 +119,21 @@ class HttpsClient:
 
 @dataclass(frozen=True, slots=True)
 class Solver:
-    """Where answers to challenges go: files for the edge, and the DNS when there is a `dns` publisher."""
+    """Where answers to challenges go: files for the edge, and the DNS when there is a `dns` publisher.
+
+    `announce` is told of a record that has to stand in the DNS already.
+    """
 
     store: ChallengeStore
     dns: DnsPublisher | None = None
+    announce: Callable[[Challenge], None] | None = None
 
     async def present(self, challenge: Challenge, now: datetime) -> None:
         """Make the answer visible; raises CertificateError: it cannot be."""
-        if challenge.kind != DNS_01:
+        if challenge.kind == DNS_PERSIST_01:
+            if self.announce is not None:
+                self.announce(challenge)
+        elif challenge.kind != DNS_01:
             self.store.put(challenge, now)
         elif self.dns is None:
             raise CertificateError(
@@ -136,9 +144,9 @@ class Solver:
 
     async def withdraw(self, challenge: Challenge) -> None:
         """Take the answer away; raises CertificateError: it cannot be."""
-        if challenge.kind != DNS_01:
+        if challenge.kind in (HTTP_01, TLS_ALPN_01):
             self.store.remove(challenge)
-        elif self.dns is not None:
+        elif challenge.kind == DNS_01 and self.dns is not None:
             await self.dns.withdraw(*challenge.record)
 
 
@@ -288,16 +296,18 @@ async def _withdraw(solver: Solver, challenges: Sequence[Challenge]) -> None:
             continue
 
 
-def _trusting(ca_file: Path | None) -> ssl.SSLContext:
+def _trusting(trusted: Path | ssl.SSLContext | None) -> ssl.SSLContext:
+    if isinstance(trusted, ssl.SSLContext):
+        return trusted
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if ca_file is None:
+    if trusted is None:
         context.load_default_certs()
         return context
     try:
-        context.load_verify_locations(ca_file)
+        context.load_verify_locations(trusted)
     except (OSError, ssl.SSLError) as error:
         raise CertificateError(
-            f"CA file {place(ca_file)}: no certificates can be read from it", "name a PEM file"
+            f"CA file {place(trusted)}: no certificates can be read from it", "name a PEM file"
         ) from error
     return context
 

@@ -16,8 +16,16 @@ from enum import Enum
 from typing import Any, TypeGuard
 
 from edge_certs.acme import AcmeProblem, Answer, Call, Resource, problem_from
-from edge_certs.challenges import DNS_01, HTTP_01, TLS_ALPN_01, Challenge, check_token
-from edge_certs.csr import is_address
+from edge_certs.challenges import (
+    DNS_01,
+    DNS_PERSIST_01,
+    HTTP_01,
+    TLS_ALPN_01,
+    Challenge,
+    check_token,
+    encode_persistent,
+)
+from edge_certs.csr import HOST, is_address
 from edge_certs.errors import CertificateError, naming
 from edge_certs.jws import AccountKey, encode_base64url
 from edge_certs.x509 import parse_chain
@@ -60,7 +68,7 @@ class Wanted:
     """What to order: `names` as `csr.parse_name` gives them, `kinds` of challenges with the preferred one first.
 
     `csr` is DER. `replaces` is the certificate id of RFC 9773. `root` is a part of the name of the authority whose
-    chain is preferred, when several are offered.
+    chain is preferred, when several are offered. `account` is the account's URL, which dns-persist-01 shows.
     """
 
     names: tuple[str, ...]
@@ -69,6 +77,7 @@ class Wanted:
     profile: str | None = None
     replaces: str | None = None
     root: str | None = None
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,8 +296,7 @@ class Order:
         for kind in self._wanted.kinds:
             if kind in offered and kind in possible:
                 found = offered[kind]
-                token = check_token(found.get("token"))
-                challenge = Challenge(kind, name, token, self._key.authorize(token))
+                challenge = self._challenge(kind, name, found)
                 is_triggered = found.get("status") != "pending"
                 return _Pending(self._unread[0], _text(found, "url"), challenge, is_triggered)
         usable = [kind for kind in offered if kind in possible]
@@ -296,6 +304,18 @@ class Order:
             f"the authority offers {_list(usable)}, this server is set up for {_list(self._wanted.kinds)}",
             f"set up {usable[0] if usable else DNS_01}",
         )
+
+    def _challenge(self, kind: str, name: str, found: dict[str, Any]) -> Challenge:
+        if kind == DNS_PERSIST_01:
+            # The draft's challenge has no token: the record names the authority and the account, and stays.
+            issuer = str(_items(found, "issuer-domain-names")[0])
+            if not HOST.fullmatch(issuer):
+                raise CertificateError(f"the authority calls itself {issuer[:MAX_SHOWN]!r}", "set up another challenge")
+            is_wildcard = f"*.{name}" in self._wanted.names
+            text = encode_persistent(issuer, self._wanted.account, is_wildcard=is_wildcard)
+            return Challenge(kind, name, "", text)
+        token = check_token(found.get("token"))
+        return Challenge(kind, name, token, self._key.authorize(token))
 
     def _untriggered(self) -> _Pending:
         return next(pending for pending in self._pending if not pending.is_triggered)
@@ -366,8 +386,8 @@ def _saved_url(saved: str | None, wanted: Wanted) -> str | None:
 def _possible(name: str, is_wildcard: bool) -> tuple[str, ...]:
     """A wildcard is proven in the DNS only (Baseline Requirements 3.2.2.4.19), an address never there (RFC 8738)."""
     if is_wildcard:
-        return (DNS_01,)
-    return (HTTP_01, TLS_ALPN_01) if is_address(name) else (HTTP_01, TLS_ALPN_01, DNS_01)
+        return (DNS_01, DNS_PERSIST_01)
+    return (HTTP_01, TLS_ALPN_01) if is_address(name) else (HTTP_01, TLS_ALPN_01, DNS_01, DNS_PERSIST_01)
 
 
 def _tried(authorization: dict[str, Any]) -> dict[str, Any]:

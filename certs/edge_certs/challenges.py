@@ -1,4 +1,4 @@
-"""How this server proves that a name leads to it: the three challenges, and the files that hold the answers.
+"""How this server proves that a name leads to it: the challenges, and the files that hold the answers.
 
 An answer is on the disk before the authority is told to look: any edge process can give it, and any number of times,
 because an authority looks from several places at once.
@@ -26,6 +26,8 @@ from edge_certs.jws import encode_base64url
 HTTP_01 = "http-01"
 TLS_ALPN_01 = "tls-alpn-01"
 DNS_01 = "dns-01"
+DNS_PERSIST_01 = "dns-persist-01"
+KINDS = (HTTP_01, TLS_ALPN_01, DNS_01, DNS_PERSIST_01)
 
 # RFC 8737 section 3: the identifier of acmeIdentifier, and a DER OCTET STRING of 32 octets opens with this.
 ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")
@@ -56,8 +58,18 @@ class Challenge:
 
     @property
     def record(self) -> tuple[str, str]:
-        """The name and the text of the TXT record that answers DNS-01 (RFC 8555 section 8.4)."""
+        """The name and the text of the TXT record that answers a challenge in the DNS (RFC 8555 section 8.4)."""
+        if self.kind == DNS_PERSIST_01:
+            return f"_validation-persist.{self.name}", self.answer
         return f"_acme-challenge.{self.name}", encode_base64url(self.digest)
+
+
+def encode_persistent(issuer: str, account: str, *, is_wildcard: bool) -> str:
+    """Return the text of the standing record for dns-persist-01 (draft-ietf-acme-dns-persist-01 section 3).
+
+    `issuer` is the authority's name in the DNS, `account` the account's URL.
+    """
+    return f"{issuer}; accounturi={account}{'; policy=wildcard' if is_wildcard else ''}"
 
 
 def check_token(token: object) -> str:

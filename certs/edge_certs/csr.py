@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
@@ -16,6 +17,11 @@ from edge_certs.x509 import Certificate, describe, parse_chain, parse_key
 
 # The base labels of public host names (RFC 1123 section 2.1), with `*.` as the only wildcard there is (RFC 8555 7.1.3).
 HOST = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?(?:(?!-)[a-z0-9-]{1,63}(?<!-)\.)*(?!-)[a-z0-9-]{1,63}(?<!-)")
+
+
+# P-256 first: every client of today takes it, and it is the cheapest to sign with. Authorities refuse P-521.
+DEFAULT_KEY_TYPE = "p256"
+KEY_TYPES = (DEFAULT_KEY_TYPE, "p384", "rsa2048", "rsa3072", "rsa4096")
 
 
 def parse_name(text: str) -> str:
@@ -44,9 +50,19 @@ def is_address(name: str) -> bool:
     return True
 
 
-def generate_key() -> bytes:
-    """Return a new private key on P-256 as PEM: every client of today takes it, and it is the cheapest to sign with."""
-    key = ec.generate_private_key(ec.SECP256R1())
+def is_covered(name: str, names: Sequence[str]) -> bool:
+    """Return whether a certificate for `names` serves `name`, too, as a wildcard does for one label."""
+    _, _, parent = name.partition(".")
+    return name in names or (not is_address(name) and not name.startswith("*.") and f"*.{parent}" in names)
+
+
+def generate_key(kind: str = DEFAULT_KEY_TYPE) -> bytes:
+    """Return a new private key of one of `KEY_TYPES` as PEM."""
+    key: PrivateKeyTypes
+    if kind.startswith("rsa"):
+        key = rsa.generate_private_key(65537, int(kind.removeprefix("rsa")))
+    else:
+        key = ec.generate_private_key(ec.SECP384R1() if kind == "p384" else ec.SECP256R1())
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 

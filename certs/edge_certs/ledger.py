@@ -3,7 +3,7 @@
 An attempt is put down before it is made, so that a program that crashes and starts again cannot spend what an authority
 gives out once a week. Whoever asks too early is told until when to wait, and why.
 
-After a failure the next attempt goes to the authority's staging environment, if it has one: what fails there costs
+After a refusal the next attempt goes to the authority's staging environment, if it has one: what fails there costs
 nothing. When that one succeeds, the real one is next, at once.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -28,6 +28,10 @@ KEPT = timedelta(days=8)
 
 # A file that is read on each attempt has to stay small; Let's Encrypt gives out 300 orders in three hours.
 MAX_ATTEMPTS = 1000
+
+# A mass revocation renews once; twice more is for what goes wrong then.
+MAX_ASKED = 3
+ASKED_PERIOD = timedelta(days=1)
 
 PRODUCTION = "https://acme-v02.api.letsencrypt.org/directory"
 STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
@@ -46,8 +50,8 @@ class Outcome(Enum):
 class Attempt:
     """One order, or the wish for one; `at` is in UTC.
 
-    `is_renewal` is one that the authority asked for (RFC 9773) and does not count. `retry_at` is before when it wants
-    no other attempt.
+    `is_renewal` is one that the authority asked for (RFC 9773) and does not count. `is_refused` is a failure that
+    another attempt would meet again, unlike a broken connection. `retry_at` is before when it wants no other attempt.
     """
 
     at: datetime
@@ -55,6 +59,7 @@ class Attempt:
     outcome: Outcome = Outcome.STARTED
     is_staging: bool = False
     is_renewal: bool = False
+    is_refused: bool = False
     error: str = ""
     retry_at: datetime | None = None
 
@@ -92,9 +97,8 @@ class Ledger:
         kept = [each for each in self.attempts if attempt.at - each.at < KEPT]
         return Ledger((*kept, attempt)[-MAX_ATTEMPTS:])
 
-    def finish(self, started: Attempt, outcome: Outcome, error: str = "", retry_at: datetime | None = None) -> Ledger:
-        """Return the ledger with the end of the attempt that `started`; unchanged if it is not there."""
-        ended = replace(started, outcome=outcome, error=error, retry_at=retry_at)
+    def finish(self, started: Attempt, ended: Attempt) -> Ledger:
+        """Return the ledger with `ended` in the place of `started`; unchanged if that is not there."""
         return Ledger(tuple(ended if each == started else each for each in self.attempts))
 
     def unfinished(self, names: tuple[str, ...]) -> Attempt | None:
@@ -123,7 +127,7 @@ class Ledger:
     def wants_staging(self, names: tuple[str, ...]) -> bool:
         """Return whether the next attempt for `names` is to be a rehearsal, where there is a place for one."""
         last = next((each for each in reversed(self._of(names)) if each.outcome is not Outcome.INTERRUPTED), None)
-        return last is not None and last.outcome in (Outcome.FAILED, Outcome.STARTED)
+        return last is not None and last.outcome is Outcome.FAILED and last.is_refused
 
     def has_rehearsed(self, names: tuple[str, ...]) -> bool:
         """Return whether the last attempt for `names` was a rehearsal that succeeded: the real one is next, at once."""
@@ -141,6 +145,15 @@ class Ledger:
             _window(issued, limits.same_names, limits.same_names_period, "certificates for exactly these names", now),
         ]
         return max((hold for hold in holds if hold is not None and hold.at > now), key=_at, default=None)
+
+    def hold_asked(self, names: tuple[str, ...], now: datetime) -> Hold | None:
+        """Return until when even the authority's own wish is not followed; None: it is.
+
+        Its renewals count against no limit of its own: one whose window is always past would have them without end.
+        """
+        asked = [each for each in self._of(names) if each.is_renewal and each.outcome is Outcome.ISSUED]
+        hold = _window(asked, MAX_ASKED, ASKED_PERIOD, "renewals that the authority asked for", now)
+        return hold if hold is not None and hold.at > now else None
 
     def encode(self) -> bytes:
         """Return the content of the file."""
@@ -181,11 +194,11 @@ def _window(attempts: Iterable[Attempt], count: int, period: timedelta, what: st
     last = sorted(min(attempt.at, now) for attempt in attempts)[-count:]
     if len(last) < count:
         return None
-    return Hold(last[0] + period, f"{count} {what} within {_show_period(period)}: the authority allows no more")
+    return Hold(last[0] + period, f"{count} {what} within {_show_period(period)}: no more are made")
 
 
 def _show_period(period: timedelta) -> str:
-    return f"{period.days} days" if period.days else f"{period.seconds // 3600} hours"
+    return f"{period.days} days" if period.days > 1 else f"{period // timedelta(hours=1)} hours"
 
 
 def _same(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
@@ -207,6 +220,7 @@ def _encode(attempt: Attempt) -> dict[str, object]:
         "outcome": attempt.outcome.value,
         "staging": attempt.is_staging,
         "renewal": attempt.is_renewal,
+        "refused": attempt.is_refused,
         "error": attempt.error,
         "retry_at": encode_instant(attempt.retry_at),
     }
@@ -219,6 +233,7 @@ def _decode(value: Mapping[str, Any]) -> Attempt:
         outcome=Outcome(value["outcome"]),
         is_staging=value["staging"] is True,
         is_renewal=value["renewal"] is True,
+        is_refused=value["refused"] is True,
         error=str(value["error"]),
         retry_at=decode_instant(value["retry_at"]),
     )

@@ -49,13 +49,14 @@ class Issuance:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """What the authority said of one certificate (RFC 9773): the window, the instant that was chosen in it, and when
-    to ask again; in UTC. `certificate_id` says of which."""
+    """What the authority said of one certificate (RFC 9773): the window, and the instant that was chosen in it, in UTC.
+
+    `certificate_id` says of which certificate.
+    """
 
     certificate_id: str
     window: Window
     selected: datetime
-    ask_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,8 @@ class CertificateState:
 
     `next_at` and `reason` say when the next attempt is and why then. `jitter`, from 0 to 1, was drawn when the
     certificate came. `last_error` is empty after a success. `fingerprint` and `not_after` are those of the certificate
-    that is there, empty and None without one.
+    that is there, empty and None without one; `origin` is the directory URL of the authority that it came from, empty
+    when nobody knows. `ask_at` is when to ask the authority again when it wants it renewed.
     """
 
     issuance: Issuance
@@ -75,7 +77,9 @@ class CertificateState:
     last_error: str = ""
     fingerprint: str = ""
     not_after: datetime | None = None
+    origin: str = ""
     advice: Advice | None = None
+    ask_at: datetime | None = None
 
     def encode(self) -> bytes:
         """Return the content of the file."""
@@ -89,6 +93,7 @@ class CertificateState:
             "last_error": self.last_error,
             "fingerprint": self.fingerprint,
             "not_after": encode_instant(self.not_after),
+            "origin": self.origin,
             "jitter": self.jitter,
             "directory": issuance.directory,
             "challenges": issuance.kinds,
@@ -97,6 +102,7 @@ class CertificateState:
             "chain": issuance.root,
             "dns_hook": issuance.dns_hook,
             "renewal_info": _encode_advice(self.advice),
+            "ask_at": encode_instant(self.ask_at),
         }
         return json.dumps(content, indent=1).encode() + b"\n"
 
@@ -156,7 +162,9 @@ def _decode(value: Mapping[str, Any]) -> CertificateState:
         last_error=str(value["last_error"]),
         fingerprint=str(value["fingerprint"]),
         not_after=decode_instant(value["not_after"]),
+        origin=str(value["origin"]),
         advice=_decode_advice(value["renewal_info"]),
+        ask_at=decode_instant(value["ask_at"]),
     )
 
 
@@ -169,7 +177,6 @@ def _encode_advice(advice: Advice | None) -> dict[str, object] | None:
         "window_end": encode_instant(advice.window.end),
         "explanation": advice.window.explanation,
         "selected": encode_instant(advice.selected),
-        "ask_at": encode_instant(advice.ask_at),
     }
 
 
@@ -177,7 +184,7 @@ def _decode_advice(value: Mapping[str, Any] | None) -> Advice | None:
     if value is None:
         return None
     window = Window(need_instant(value["window_start"]), need_instant(value["window_end"]), str(value["explanation"]))
-    return Advice(str(value["certificate"]), window, need_instant(value["selected"]), need_instant(value["ask_at"]))
+    return Advice(str(value["certificate"]), window, need_instant(value["selected"]))
 
 
 def _optional(value: object) -> str | None:

@@ -24,7 +24,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge_certs.challenges import ChallengeStore
 from edge_certs.errors import CertificateError, naming, place, reason
-from edge_certs.files import WRITE_ADVICE, locked, make_private_folder, read_file, user_name, write_private
+from edge_certs.files import (
+    LOCK_TIMEOUT,
+    WRITE_ADVICE,
+    locked,
+    make_private_folder,
+    read_file,
+    user_name,
+    write_private,
+)
 from edge_certs.jws import AccountKey
 from edge_certs.ledger import Ledger
 from edge_certs.state import CertificateState
@@ -54,6 +62,14 @@ class SavedOrder:
     directory: str
     saved: str
     key_pem: bytes = field(repr=False)
+
+    @property
+    def is_made(self) -> bool:
+        """True when the authority has given the order a URL: going on with it spends nothing."""
+        try:
+            return bool(json.loads(self.saved)["url"])
+        except (ValueError, KeyError, TypeError):
+            return False
 
 
 class Storage:
@@ -127,12 +143,12 @@ class AuthorityFolder:
         self.folder = home / "acme" / authority_name(directory)
 
     @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the right to make or change the account.
+    def locked(self, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
+        """Hold the right to make or change the account; waits at most `timeout` seconds.
 
-        Raises LockHeld: another process kept it for long. Raises CertificateError: the folder cannot be written.
+        Raises LockHeld: another process kept it. Raises CertificateError: the folder cannot be written.
         """
-        with locked(self._home / "locks" / f"account-{self.folder.name}.lock"):
+        with locked(self._home / "locks" / f"account-{self.folder.name}.lock", timeout):
             yield
 
     def account(self) -> Account | None:
@@ -175,6 +191,10 @@ class AuthorityFolder:
         self.save_key(account.key)
         content = {"directory": account.directory, "url": account.url, "contacts": account.contacts}
         write_private(self.folder / "account.json", json.dumps(content, indent=1).encode() + b"\n")
+
+    def forget(self) -> None:
+        """Forget the account, and keep its key: the authority does not know it any more."""
+        (self.folder / "account.json").unlink(missing_ok=True)
 
     def ledger(self) -> Ledger:
         """Return the attempts that were made. Raises CertificateError: the file is damaged or not ours to read."""

@@ -204,7 +204,7 @@ class ClientConnection:
             )
             edge.dispatcher.submit(exchange, request)
         except Answered as answer:
-            self._refuse_soon(exchange, answer.status, answer.reason, answer.fields)
+            self._refuse_soon(exchange, answer.status, answer.reason, answer.fields, answer.content)
         except Overloaded as error:
             self._refuse_soon(exchange, 503, str(error), ((b"retry-after", b"1"),))
 
@@ -275,8 +275,13 @@ class ClientConnection:
             if self._exchange is not None and not self._core.request_is_complete and self.stream.phase is Phase.ANSWER:
                 self._begin_content(monotonic())
 
-    def refuse(self, exchange: Exchange, status: int, reason: str, fields: FieldPairs = ()) -> None:
-        """Answer a request that was read but will not be served, or got no answer; `reason` is for the log."""
+    def refuse(
+        self, exchange: Exchange, status: int, reason: str, fields: FieldPairs = (), content: bytes | None = None
+    ) -> None:
+        """Answer a request that was read but will not be served, or got no answer; `reason` is for the log.
+
+        Without `content`, the answer is the page of the status.
+        """
         if self._exchange is not exchange:
             return
         if reason:
@@ -284,7 +289,7 @@ class ClientConnection:
         exchange.status = status
         exchange.reason = reason
         exchange.answered = True
-        body = error_page(status, exchange.request_id)
+        body = error_page(status, exchange.request_id) if content is None else content
         lines = [b"content-type", b"text/plain; charset=utf-8"]
         for field in fields:
             lines += field
@@ -335,10 +340,12 @@ class ClientConnection:
             self.stream.enter(Phase.HEAD)
         self._handle(events)
 
-    def _refuse_soon(self, exchange: Exchange, status: int, reason: str, fields: FieldPairs) -> None:
+    def _refuse_soon(
+        self, exchange: Exchange, status: int, reason: str, fields: FieldPairs, content: bytes | None = None
+    ) -> None:
         """Refuse in the next turn of the loop: the answer begins the next request, and a client may send thousands of
         them in one read, which would be thousands of calls within each other."""
-        asyncio.get_running_loop().call_soon(self.refuse, exchange, status, reason, fields)
+        asyncio.get_running_loop().call_soon(self.refuse, exchange, status, reason, fields, content)
 
     def _refuse_request(self, refusal: Refusal, advice: bytes = b"") -> None:
         """Answer what the core could not read, in the place of the request that it is or belongs to."""

@@ -1,8 +1,9 @@
 """The order of the policies: what happens to a request between its head and a worker, on one screen.
 
-1. redirect: a plain listener beside a TLS one sends known hosts there (hosts.py);
-2. forwarded: who the client is, and what of the forwarding fields is believed (forwarded.py);
-3. the fields that the edge sets itself.
+1. challenges: a plain listener answers the authority that asks whether a name leads here (RFC 8555 section 8.3);
+2. redirect: a plain listener beside a TLS one sends known hosts there (hosts.py);
+3. forwarded: who the client is, and what of the forwarding fields is believed (forwarded.py);
+4. the fields that the edge sets itself.
 
 Hop-by-hop fields are gone before this: the HTTP core drops them first, so `Connection` cannot name what is set here.
 """
@@ -27,18 +28,32 @@ _PARTS = 8
 _ID = b"x-request-id"
 
 
+# RFC 8555 section 8.3.
+_CHALLENGE = b"/.well-known/acme-challenge/"
+
+
 class Redirect(NamedTuple):
-    """Where a plain listener sends its requests: the TLS port, and which hosts are ours."""
+    """Where a plain listener sends its requests: the TLS port, and which hosts are ours.
+
+    `find_challenge` gives the answer to the challenge with a token, None when there is none.
+    """
 
     https_port: int
     is_known: Callable[[str], bool]
+    find_challenge: Callable[[str], bytes | None] | None = None
 
 
 class Answered(Exception):
-    """A policy answers the request itself: status, fields, and the reason for the log."""
+    """A policy answers the request itself: status, fields, and the reason for the log.
 
-    def __init__(self, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+    Without `content`, it is the page of the status.
+    """
+
+    def __init__(
+        self, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = (), content: bytes | None = None
+    ) -> None:
         super().__init__(reason)
+        self.content = content
         self.status = status
         self.reason = reason
         self.fields = fields
@@ -120,6 +135,10 @@ class Policy:
         return join_request(pieces, _PARTS + 2 * len(fields)), request_id, address
 
     def _answer_plain(self, head: RequestHead, redirect: Redirect) -> None:
+        if redirect.find_challenge is not None and head.target.startswith(_CHALLENGE):
+            answer = redirect.find_challenge(head.target.removeprefix(_CHALLENGE).decode("latin-1"))
+            if answer is not None:
+                raise Answered(200, "", content=answer)
         location = redirect_target(head.host, head.target, https_port=redirect.https_port, known=redirect.is_known)
         if location is None:
             raise Answered(400, f"host {head.host[:60]!r} is in no certificate; only those are sent to HTTPS")

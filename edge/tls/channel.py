@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 HELLO -> HANDSHAKE -> OPEN -> CLOSED. In HELLO the first bytes are gathered until the ClientHello is whole; it is read
 before an SSL object exists, because the policy of a connection cannot be changed once it does. What is no TLS at all
-shows there too: a plain HTTP request on a TLS port gets an answer that a person can read.
+shows there too: a plain HTTP request on a TLS port gets an answer that a person can read. Who asks for the proof that a
+name leads here (RFC 8737) shakes hands in CHALLENGE, sees it, and is sent away.
 
 `receive()` takes ciphertext and returns plaintext; whatever it made for the peer (handshake, alerts) is fetched with
 `data_to_send()`, which must be called after each `receive()` until the channel is open, and after it raised: a failed
@@ -30,8 +31,9 @@ class State(Enum):
 
     HELLO = 1
     HANDSHAKE = 2
-    OPEN = 3
-    CLOSED = 4
+    CHALLENGE = 3
+    OPEN = 4
+    CLOSED = 5
 
 
 _OPEN = State.OPEN  # looked up for each read
@@ -71,7 +73,7 @@ class TlsChannel:
             return self._read(len(data))
         if self.state is State.HELLO:
             return self._receive_hello(data)
-        if self.state is State.HANDSHAKE:
+        if self.state in (State.HANDSHAKE, State.CHALLENGE):
             self._incoming.write(data)
             return self._handshake()
         return b""
@@ -127,6 +129,7 @@ class TlsChannel:
         try:
             if not is_whole_hello(self._hello) and parse_client_hello(self._hello) is None:
                 return b""
+            challenge = self._server.challenge_context(self._hello)
         except NotTlsError as error:
             self._outgoing = ssl.MemoryBIO()  # nothing to say in TLS to who does not speak it
             self.state = State.CLOSED
@@ -138,10 +141,11 @@ class TlsChannel:
             raise TlsError(str(error)) from None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        self._object = self._server.base.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        context = challenge or self._server.base
+        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._incoming.write(self._hello)
         self._hello = b""
-        self.state = State.HANDSHAKE
+        self.state = State.HANDSHAKE if challenge is None else State.CHALLENGE
         return self._handshake()
 
     def _fail_before_handshake(self, alert: int) -> None:
@@ -157,6 +161,9 @@ class TlsChannel:
         except ssl.SSLError as error:
             self.state = State.CLOSED
             raise TlsError(f"TLS handshake failed: {_reason(error)}") from None
+        if self.state is State.CHALLENGE:
+            self.state = State.CLOSED
+            raise TlsError("the proof for a certificate was shown (RFC 8737)")
         self.state = State.OPEN
         # The client's first request often comes with its Finished.
         return self._read(self._incoming.pending) if self._incoming.pending else b""

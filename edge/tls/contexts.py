@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from edge.tls.answers import OFFER, AnswerStore, challenge_context
+from edge.tls.clienthello import parse_client_hello
 from edge.tls.sni import SiteNames
 
 # Mozilla's intermediate level, guidelines 6.0 (2026-04): forward secrecy and AEAD only; TLS 1.3's suites are fixed.
@@ -115,6 +117,7 @@ class TlsServer:
 
     def __init__(self, base: ssl.SSLContext, sites: SiteContexts) -> None:
         self.base = base
+        self.answers: AnswerStore | None = None  # where the proofs are that authorities ask for
         self._sites = sites
         self.sites = sites
 
@@ -142,6 +145,15 @@ class TlsServer:
     def is_known(self, host: str) -> bool:
         """True if one of the certificates of the moment is valid for `host`."""
         return self.sites.is_known(host)
+
+    def challenge_context(self, hello: bytes) -> ssl.SSLContext | None:
+        """Return the context for a whole ClientHello that asks for a proof; None: it wants a site.
+
+        Raises ClientHelloError: the proof is not there, or the hello breaks the protocol.
+        """
+        if self.answers is None or OFFER not in hello or (parsed := parse_client_hello(hello)) is None:
+            return None
+        return challenge_context(parsed, self.answers)
 
     def _switch(self, connection: ssl.SSLObject | ssl.SSLSocket, server_name: str | None, _base: Any) -> None:
         connection.context = self.sites.context_for(server_name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -35,7 +36,7 @@ def made(*outcomes: tuple[int, Outcome, bool], names: tuple[str, ...] = NAMES) -
         started = Attempt(NOW - minutes * MINUTE, names, is_staging=is_staging)
         ledger = ledger.start(started)
         if outcome is not Outcome.STARTED:
-            ledger = ledger.finish(started, outcome)
+            ledger = ledger.finish(started, replace(started, outcome=outcome, is_refused=outcome is Outcome.FAILED))
     return ledger
 
 
@@ -60,7 +61,8 @@ def test_failures_in_a_row_are_counted_in_both_environments() -> None:
 
 def test_failure_keeps_what_the_authority_asked_for() -> None:
     started = Attempt(NOW, NAMES)
-    ledger = Ledger().start(started).finish(started, Outcome.FAILED, "no", NOW + timedelta(hours=2))
+    ended = replace(started, outcome=Outcome.FAILED, error="no", retry_at=NOW + timedelta(hours=2))
+    ledger = Ledger().start(started).finish(started, ended)
     assert ledger.failures(NAMES, NOW) == Failures(1, NOW, NOW + timedelta(hours=2))
     assert ledger.attempts[0].error == "no"
 
@@ -95,7 +97,8 @@ def test_attempt_that_ended_is_not_gone_on_with(outcome: Outcome) -> None:
 
 def test_clock_that_was_ahead_does_not_hold_back_for_long() -> None:
     started = Attempt(NOW + timedelta(days=400), NAMES)
-    ledger = Ledger().start(started).finish(started, Outcome.FAILED, "no", started.at + MINUTE)
+    ended = replace(started, outcome=Outcome.FAILED, error="no", retry_at=started.at + MINUTE)
+    ledger = Ledger().start(started).finish(started, ended)
     assert ledger.failures(NAMES, NOW) == Failures(1, NOW, NOW + MINUTE)
     many = Ledger(tuple(Attempt(started.at, NAMES, Outcome.ISSUED) for _ in range(5)))
     hold = many.hold(NAMES, LETS_ENCRYPT_LIMITS, NOW)
@@ -103,7 +106,12 @@ def test_clock_that_was_ahead_does_not_hold_back_for_long() -> None:
     assert hold.at == NOW + timedelta(days=7)
 
 
-def test_rehearsal_follows_a_failure_and_the_real_one_a_rehearsal() -> None:
+def test_broken_connection_asks_for_no_rehearsal() -> None:
+    assert not made((5, Outcome.STARTED, False)).wants_staging(NAMES)
+    assert not Ledger((Attempt(NOW, NAMES, Outcome.FAILED),)).wants_staging(NAMES)
+
+
+def test_rehearsal_follows_a_refusal_and_the_real_one_a_rehearsal() -> None:
     failed = made((30, Outcome.FAILED, False))
     assert failed.wants_staging(NAMES)
     rehearsed = made((30, Outcome.FAILED, False), (10, Outcome.ISSUED, True))
@@ -123,7 +131,7 @@ def test_sixth_certificate_for_the_same_names_in_a_week_is_held_back(minutes: in
     hold = ledger.hold(NAMES, LETS_ENCRYPT_LIMITS, NOW)
     assert (hold.at if hold else None) == until
     if hold is not None:
-        reason = "5 certificates for exactly these names within 7 days: the authority allows no more"
+        reason = "5 certificates for exactly these names within 7 days: no more are made"
         assert hold.reason == reason
     assert ledger.hold(OTHERS, LETS_ENCRYPT_LIMITS, NOW) is None
 
@@ -134,7 +142,7 @@ def test_fourth_order_is_held_back_where_three_are_allowed() -> None:
     hold = ledger.hold(OTHERS, limits, NOW)
     assert hold is not None
     assert hold.at == NOW - 30 * MINUTE + timedelta(hours=3)
-    assert hold.reason == "3 orders of this account within 3 hours: the authority allows no more"
+    assert hold.reason == "3 orders of this account within 3 hours: no more are made"
 
 
 def test_later_of_two_limits_counts() -> None:
@@ -148,8 +156,21 @@ def test_rehearsals_and_renewals_that_were_asked_for_spend_nothing() -> None:
     limits = Limits(1, timedelta(hours=3), 1, timedelta(days=7))
     ledger = made((10, Outcome.ISSUED, True))
     asked_for = Attempt(NOW - 5 * MINUTE, NAMES, is_renewal=True)
-    ledger = ledger.start(asked_for).finish(asked_for, Outcome.ISSUED)
+    ledger = ledger.start(asked_for).finish(asked_for, replace(asked_for, outcome=Outcome.ISSUED))
     assert ledger.hold(NAMES, limits, NOW) is None
+
+
+@pytest.mark.parametrize(("count", "is_held"), [(2, False), (3, True)])
+def test_authority_that_always_asks_is_not_always_obeyed(count: int, is_held: bool) -> None:
+    asked = tuple(
+        Attempt(NOW - hours * timedelta(hours=1), NAMES, Outcome.ISSUED, is_renewal=True) for hours in (3, 2, 1)
+    )
+    ledger = Ledger(asked[:count])
+    hold = ledger.hold_asked(NAMES, NOW)
+    assert (hold is not None) is is_held
+    assert hold is None or hold.at == NOW + timedelta(hours=21)
+    assert hold is None or hold.reason == "3 renewals that the authority asked for within 24 hours: no more are made"
+    assert ledger.hold_asked(NAMES, NOW + timedelta(days=1)) is None
 
 
 def test_authority_whose_limits_nobody_knows_says_them_itself() -> None:
@@ -173,12 +194,13 @@ def test_old_attempts_are_forgotten_and_the_file_stays_small() -> None:
 
 def test_end_of_an_attempt_that_is_not_there_changes_nothing() -> None:
     ledger = made((10, Outcome.FAILED, False))
-    assert ledger.finish(Attempt(NOW, NAMES), Outcome.ISSUED) == ledger
+    assert ledger.finish(Attempt(NOW, NAMES), Attempt(NOW, NAMES, Outcome.ISSUED)) == ledger
 
 
 def test_ledger_comes_back_as_it_was_written() -> None:
     started = Attempt(NOW, NAMES, is_staging=True, is_renewal=True)
-    ledger = made((10, Outcome.ISSUED, False)).start(started).finish(started, Outcome.FAILED, "no", NOW + MINUTE)
+    ledger = made((10, Outcome.ISSUED, False)).start(started)
+    ledger = ledger.finish(started, replace(started, outcome=Outcome.FAILED, error="no", retry_at=NOW + MINUTE))
     assert Ledger.decode(ledger.encode()) == ledger
 
 

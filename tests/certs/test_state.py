@@ -13,7 +13,7 @@ from edge_certs.state import Advice, CertificateState, Issuance, Status, decode_
 from tests.certs.forge import NOW
 
 ISSUANCE = Issuance(("shop.example", "*.shop.example"), "https://ca.example/dir", ("dns-01",))
-ADVICE = Advice("a.b", Window(NOW, NOW + timedelta(days=2), "https://ca.example/why"), NOW + timedelta(days=1), NOW)
+ADVICE = Advice("a.b", Window(NOW, NOW + timedelta(days=2), "https://ca.example/why"), NOW + timedelta(days=1))
 BARE = CertificateState(ISSUANCE, Status.MISSING, 0.25)
 FULL = CertificateState(
     Issuance(("192.0.2.1",), "https://ca.example/dir", ("http-01",), "rsa2048", "shortlived", "Root", "/bin/hook"),
@@ -24,7 +24,9 @@ FULL = CertificateState(
     last_error="it said no; try again",
     fingerprint="ab",
     not_after=NOW + timedelta(days=30),
+    origin="https://ca.example/dir",
     advice=ADVICE,
+    ask_at=NOW + timedelta(hours=6),
 )
 
 
@@ -49,7 +51,7 @@ def test_file_is_json_that_says_when_and_why() -> None:
         b"{}",
         BARE.encode().replace(b"missing", b"elsewhere"),
         FULL.encode().replace(b"2027-03-01T12:00:00+00:00", b"2027-03-01T12:00:00"),
-        FULL.encode().replace(b'"ask_at": "2027-03-01T12:00:00+00:00"', b'"ask_at": null'),
+        FULL.encode().replace(b'"window_start": "2027-03-01T12:00:00+00:00"', b'"window_start": null'),
         FULL.encode().replace(b'"ask_at"', b'"asked"'),
     ],
 )

@@ -86,6 +86,18 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "dev": ("on", "tls", "dev", True),
     "dev_name": ("shop.test,10.0.0.7", "tls", "dev_names", ("shop.test", "10.0.0.7")),
     "dev_authority": ("authority.pem", "tls", "dev_authority", "authority.pem"),
+    "acme": ("shop.test", "acme", "certificates", (("shop.test",),)),
+    "acme_email": ("a@shop.test", "acme", "email", "a@shop.test"),
+    "acme_directory": ("https://ca.test/dir", "acme", "directory", "https://ca.test/dir"),
+    "acme_staging_directory": ("https://ca.test/try", "acme", "staging", "https://ca.test/try"),
+    "acme_challenge": ("tls-alpn-01 http-01", "acme", "challenges", ("tls-alpn-01", "http-01")),
+    "acme_dns_hook": ("/bin/hook", "acme", "dns_hook", "/bin/hook"),
+    "acme_key_type": ("P384", "acme", "key_type", "p384"),
+    "acme_profile": ("shortlived", "acme", "profile", "shortlived"),
+    "acme_chain": ("Root", "acme", "chain", "Root"),
+    "acme_eab_kid": ("kid-2", "acme", "eab_kid", "kid-2"),
+    "acme_eab_key": ("bWFj", "acme", "eab_key", "bWFj"),
+    "acme_ca_root": ("ca.pem", "acme", "ca_root", "ca.pem"),
     "trusted_proxy": ("10.0.0.0/8 unix", "forward", "trusted_proxies", (IPv4Network("10.0.0.0/8"),)),
     "max_request_line": ("4KiB", "limits", "max_request_line", 4096),
     "max_header_size": ("4k", "limits", "max_header_size", 4096),
@@ -116,6 +128,15 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
 }
 
 
+# What an option is for nothing without.
+BASES: dict[str, dict[str, object]] = {
+    "dev_": {"dev": True},
+    "acme_eab_kid": {"acme": "shop.test", "acme_eab_key": "a2V5"},
+    "acme_eab_key": {"acme": "shop.test", "acme_eab_kid": "kid-1"},
+    "acme_": {"acme": "shop.test"},
+}
+
+
 def test_every_option_is_in_this_files_table() -> None:
     assert {option.key for option in all_options()} == {*VALUES, "key"}
 
@@ -124,7 +145,7 @@ def test_every_option_is_in_this_files_table() -> None:
 def test_option_by_name_and_by_variable_sets_its_field_and_no_other(key: str) -> None:
     text, part, name, parsed = VALUES[key]
     pieces = str(text).replace(",", " ").split()
-    base = {**APP, "dev": True} if key.startswith("dev_") else APP
+    base = {**APP, **next((base for prefix, base in BASES.items() if key.startswith(prefix)), {})}
     by_name = build_settings({**base, key: pieces if len(pieces) > 1 else text})
     by_variable = build_settings({} if key == "app" else base, {f"EDGE_{key.upper()}": str(text)})
     assert by_name == by_variable

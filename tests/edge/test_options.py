@@ -46,6 +46,14 @@ from edge.options import KIB, MIB, Kind, Option
         (options.addresses(), ["a:1", "unix:b"], (TcpAddress("a", 1), UnixAddress("b"))),
         (options.files(), Path("a.pem"), (Path("a.pem"),)),
         (options.files(), ("a.pem", "b.pem"), (Path("a.pem"), Path("b.pem"))),
+        (options.certificate_names(), "a.test", (("a.test",),)),
+        (options.certificate_names(), ["a.test, b.test", "*.c.test"], (("a.test", "b.test"), ("*.c.test",))),
+        (options.choices("one", "two"), "TWO", ("two",)),
+        (options.choices("one", "two"), ["two", "one", "two"], ("two", "one")),
+        (options.text(), " shortlived ", "shortlived"),
+        (options.email(), "me+edge@shop.test", "me+edge@shop.test"),
+        (options.https_url(), "https://ca.test:1/dir", "https://ca.test:1/dir"),
+        (options.command(), "/bin/hook 'a b'", "/bin/hook 'a b'"),
         (options.directory(), ".", "."),
         (options.directory(), Path("/"), "/"),
         (options.prefix(), "", ""),
@@ -107,6 +115,20 @@ def test_value_is_read(kind: Kind, value: object, parsed: object) -> None:
         (options.files(), "", "'': not a path; use the name of a file or directory"),
         (options.files(), "a\0b", "'a\\x00b': not a path; use the name of a file or directory"),
         (options.files(), 3, "3: not a path; use the name of a file or directory"),
+        (options.certificate_names(), "a.test,", "'a.test,': an empty name; use one such as example.com, or NAME,NAME"),
+        (options.certificate_names(), ["a.test", "b.test,a.test"], "'a.test': given twice; leave out one"),
+        (options.choices("one", "two"), ["one", "three"], "'three': unknown; use one or two"),
+        (options.text(), "a\nb", "'a\\nb': not visible ASCII; use what the authority names"),
+        (options.text(), "", "'': not visible ASCII; use what the authority names"),
+        (options.email(), "me", "'me': not an e-mail address; use one such as you@example.com"),
+        (options.email(), "a@b\r\nc", "'a@b\\r\\nc': not an e-mail address; use one such as you@example.com"),
+        (
+            options.https_url(),
+            "http://ca.test/dir",
+            "'http://ca.test/dir': not an https URL; use one such as https://ca.example/acme/directory",
+        ),
+        (options.command(), "hook 'a", '"hook \'a": no closing quotation; quote it as for a shell'),
+        (options.command(), " ", "' ': no command; use the name of a program"),
         (options.directory(), "no/such", "'no/such': no such directory; use one that exists"),
         (options.prefix(), "api", "'api': not a path of visible ASCII that begins with '/'; use one such as '/api'"),
         (options.prefix(), "/ä", "'/ä': not a path of visible ASCII that begins with '/'; use one such as '/api'"),
@@ -183,6 +205,11 @@ def test_option_without_dashes_is_an_argument() -> None:
     option = Option(("app",), options.application(), "help", "required")
     assert option.is_argument
     assert option.variables == ("EDGE_APP",)
+
+
+def test_names_that_share_a_certificate_keep_their_commas_in_a_variable() -> None:
+    assert options.certificate_names().split("a.test,b.test c.test") == ["a.test,b.test", "c.test"]
+    assert options.files().split("a.pem,b.pem c.pem") == ["a.pem", "b.pem", "c.pem"]
 
 
 def test_field_carries_its_option_and_its_default() -> None:

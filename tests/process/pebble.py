@@ -79,9 +79,17 @@ class Pebble:
 
 @contextmanager
 def pebble(
-    folder: Path, *, http_port: int, tls_port: int, mac_keys: Mapping[str, str] | None = None
+    folder: Path,
+    *,
+    http_port: int,
+    tls_port: int,
+    mac_keys: Mapping[str, str] | None = None,
+    validity: int = 90 * 86400,
 ) -> Iterator[Pebble]:
-    """Run Pebble with its files in `folder`; it validates at the two ports. With `mac_keys` it wants a binding."""
+    """Run Pebble with its files in `folder`; it validates at the two ports. With `mac_keys` it wants a binding.
+
+    Its certificates are valid for `validity` seconds.
+    """
     for tool in ("pebble", "pebble-challtestsrv"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
@@ -101,6 +109,7 @@ def pebble(
         "ocspResponderURL": "",
         "externalAccountBindingRequired": mac_keys is not None,
         "externalAccountMACKeys": dict(mac_keys or {}),
+        "certificateValidityPeriod": validity,
     }
     (folder / "pebble.json").write_text(json.dumps({"pebble": settings}))
     dns = f"127.0.0.1:{dns_port}"

@@ -158,7 +158,11 @@ class Server:
 
     def edges(self) -> list[int]:
         """The process ids of the edge processes."""
-        return [pid for pid in self.children() if b"edge_backend" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid in self.children() if b"-m\0edge_" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+    def keepers(self) -> list[int]:
+        """The process id of what renews certificates, if it runs."""
+        return [pid for pid in self.children() if b"edge_certs" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def wait_end(self, timeout: float = DEADLINE) -> int:
         """Wait for it to end by itself, and return the exit code."""

@@ -167,3 +167,23 @@ def test_plain_request_for_an_unknown_host_is_sent_nowhere() -> None:
     answer = answered(parse(host=b"Host: evil.example"), Redirect(443, {"shop.example"}.__contains__))
     assert (answer.status, answer.fields) == (400, ())
     assert answer.reason == "host b'evil.example' is in no certificate; only those are sent to HTTPS"
+
+
+CHALLENGE = b"GET /.well-known/acme-challenge/%b HTTP/1.1"
+ANSWERS = Redirect(443, {"shop.example"}.__contains__, {"token-1": b"token-1.thumbprint"}.get)
+
+
+@pytest.mark.parametrize("host", [b"Host: shop.example", b"Host: elsewhere.example", b"Host: 192.0.2.1:80"])
+def test_authority_gets_the_answer_to_its_challenge_in_plain(host: bytes) -> None:
+    answer = answered(parse(start=CHALLENGE % b"token-1", host=host), ANSWERS)
+    assert (answer.status, answer.content, answer.reason) == (200, b"token-1.thumbprint", "")
+
+
+@pytest.mark.parametrize("start", [CHALLENGE % b"token-2", CHALLENGE % b""])
+def test_challenge_that_is_not_under_way_is_a_request_like_any_other(start: bytes) -> None:
+    assert answered(parse(start=start), ANSWERS).status in (308, 400)
+
+
+def test_challenge_is_redirected_where_no_certificate_is_ordered() -> None:
+    answer = answered(parse(start=CHALLENGE % b"token-1"), Redirect(443, {"shop.example"}.__contains__))
+    assert answer.status == 308

@@ -1,0 +1,249 @@
+"""One attempt to get a certificate, from the account to the files; what must outlive a crash is written first.
+
+Theory of operation. Whoever calls `obtain` holds the locks of the names. The attempt is put into the ledger, then an
+order is made, whose URL and key are on the disk before anything is done with it; a program that is killed at any point
+finds it there when it starts again and goes on with it, instead of ordering a second time. The certificate is proven to
+be the one that was asked for before it takes the place of the old one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+
+from edge_certs.acme import AcmeProblem, Session
+from edge_certs.acme_client import AcmeClient, HttpsClient, RenewalInfo, Solver, utc_now
+from edge_certs.acme_order import Order, Wanted
+from edge_certs.challenges import DNS_01, Challenge
+from edge_certs.csr import check_issued, encode_csr, generate_key
+from edge_certs.dns_hook import DnsHook
+from edge_certs.errors import CertificateError, place
+from edge_certs.files import LockHeld
+from edge_certs.jws import AccountKey
+from edge_certs.ledger import Attempt, Outcome
+from edge_certs.pem import parse_blocks
+from edge_certs.settings import AuthoritySettings
+from edge_certs.state import Issuance
+from edge_certs.storage import Account, Lineage, SavedOrder, Storage
+from edge_certs.trust.variables import merged_bundle
+from edge_certs.x509 import Certificate
+
+logger = logging.getLogger("edge.certs")
+
+# Registering takes one request: whoever holds the account for longer has crashed or hangs.
+ACCOUNT_TIMEOUT = timedelta(minutes=2)
+ACCOUNT_POLL = 0.2
+
+# One wrong address must not be sent for every certificate that is wanted.
+ACCOUNT_RETRY = timedelta(minutes=1)
+
+# Refusals that pass by themselves: a rehearsal would teach nothing.
+PASSING = ("rateLimited", "serverInternal", "badNonce", "accountDoesNotExist", "externalAccountRequired")
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """Why an attempt is made: `replaces` is the identifier (RFC 9773) of the certificate that a new one follows.
+
+    `is_asked_for`: the authority's limits do not count it. `is_staging`: a rehearsal, whose certificate is thrown away.
+    """
+
+    replaces: str | None = None
+    is_asked_for: bool = False
+    is_staging: bool = False
+
+
+@dataclass(slots=True)
+class Issuer:
+    """Gets certificates from one authority with one account.
+
+    `environ` says which further roots are trusted for the way to it.
+    """
+
+    storage: Storage
+    authority: AuthoritySettings
+    environ: dict[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+    clock: Callable[[], datetime] = utc_now
+    sleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep, repr=False)
+    _registering: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
+    _refused: dict[str, tuple[datetime, CertificateError]] = field(default_factory=dict, repr=False)
+
+    async def obtain(self, issuance: Issuance, purpose: Purpose) -> Certificate:
+        """Return a certificate for `issuance`, which serves from then on unless it was a rehearsal.
+
+        Hold the locks of its names. Goes on with an order that is under way. The ledger has the attempt and its end.
+
+        Raises CertificateError: there is none; what serves goes on serving.
+        """
+        lineage = self.storage.lineage(issuance.names[0])
+        # Also the ledger of its rehearsals: failures of both make one back-off.
+        ledger = self.storage.authority(issuance.directory)
+        kinds = rotate(issuance.kinds, ledger.ledger().failures(issuance.names, self.clock()).count)
+        started = self._start(issuance, purpose, lineage)
+        try:
+            certificate = await self._order(issuance, purpose, lineage, kinds)
+        except CertificateError as error:
+            ended = replace(started, outcome=Outcome.FAILED, error=str(error), is_refused=_is_refusal(error))
+            if isinstance(error, AcmeProblem):
+                ended = replace(ended, retry_at=error.retry_at)
+            ledger.amend(lambda now_is: now_is.finish(started, ended))
+            raise
+        except asyncio.CancelledError:
+            ledger.amend(lambda now_is: now_is.finish(started, replace(started, outcome=Outcome.INTERRUPTED)))
+            raise
+        ledger.amend(lambda now_is: now_is.finish(started, replace(started, outcome=Outcome.ISSUED)))
+        return certificate
+
+    async def ask_renewal(self, issuance: Issuance, certificate: x509.Certificate) -> RenewalInfo:
+        """Return when the authority wants `certificate` renewed. Raises CertificateError: it does not say."""
+        async with self._transport() as transport:
+            # The question is not signed: any key will do, and there need be no account.
+            client = AcmeClient(transport, Session(issuance.directory, AccountKey.generate()), self.clock, self.sleep)
+            return await client.ask_renewal(certificate)
+
+    @asynccontextmanager
+    async def client(self, directory: str) -> AsyncIterator[AcmeClient]:
+        """Give a client with an account at the authority with this directory, which is made when there is none.
+
+        Raises CertificateError: it cannot be made.
+        """
+        async with self._transport() as transport:
+            client = AcmeClient(transport, Session(directory, AccountKey.generate()), self.clock, self.sleep)
+            account = await self._account(directory, client)
+            client.session.key, client.session.account = account.key, account.url
+            yield client
+
+    def _start(self, issuance: Issuance, purpose: Purpose, lineage: Lineage) -> Attempt:
+        """Put the attempt down, or find the one that is gone on with."""
+        folder = self.storage.authority(issuance.directory)
+        attempt = Attempt(self.clock(), issuance.names, is_staging=purpose.is_staging, is_renewal=purpose.is_asked_for)
+        unfinished, order = folder.ledger().unfinished(issuance.names), lineage.order()
+        if (
+            unfinished is not None
+            and unfinished.is_staging == purpose.is_staging
+            and order is not None
+            and order.is_made
+        ):
+            return unfinished
+        folder.amend(lambda ledger: ledger.start(attempt))
+        return attempt
+
+    async def _order(
+        self, issuance: Issuance, purpose: Purpose, lineage: Lineage, kinds: tuple[str, ...]
+    ) -> Certificate:
+        directory = self.authority.staging if purpose.is_staging else issuance.directory
+        saved = lineage.order()
+        if saved is None or saved.directory != directory:
+            saved = SavedOrder(directory, "", generate_key(issuance.key_type))
+        key_pem = saved.key_pem
+
+        def save(text: str) -> None:
+            lineage.save_order(SavedOrder(directory, text, key_pem))
+
+        async with self.client(directory) as client:
+            wanted = Wanted(
+                issuance.names,
+                kinds,
+                encode_csr(key_pem, issuance.names),
+                profile=issuance.profile,
+                replaces=None if purpose.is_staging else purpose.replaces,
+                root=issuance.root,
+                account=client.session.account or "",
+            )
+            order = Order(wanted, client.session.key, saved.saved)
+            try:
+                chain = await client.issue(order, self._solver(issuance), save)
+            except AcmeProblem as problem:
+                if problem.kind == "accountDoesNotExist":
+                    self.storage.authority(directory).forget()
+                raise
+        certificate = check_issued(chain, key_pem, issuance.names)
+        if not purpose.is_staging:
+            lineage.install(chain, key_pem)
+        lineage.drop_order()
+        return certificate
+
+    def _solver(self, issuance: Issuance) -> Solver:
+        hook = DnsHook(issuance.dns_hook) if issuance.dns_hook and DNS_01 in issuance.kinds else None
+        return Solver(self.storage.challenges, hook, _announce)
+
+    def _transport(self) -> HttpsClient:
+        return HttpsClient(trusted_context(self.storage.home, self.environ, self.authority.ca_root))
+
+    async def _account(self, directory: str, client: AcmeClient) -> Account:
+        folder = self.storage.authority(directory)
+        if (account := folder.account()) is not None:
+            return account
+        async with self._registering:
+            if (refused := self._refused.get(directory)) and self.clock() - refused[0] < ACCOUNT_RETRY:
+                raise refused[1]
+            try:
+                return await self._register(directory, client)
+            except CertificateError as error:
+                self._refused[directory] = (self.clock(), error)
+                raise
+
+    async def _register(self, directory: str, client: AcmeClient) -> Account:
+        """Make the account; of several processes that start at once, one does."""
+        folder = self.storage.authority(directory)
+        give_up_at = self.clock() + ACCOUNT_TIMEOUT
+        while True:
+            try:
+                with folder.locked(timeout=0.0):
+                    if (account := folder.account()) is not None:
+                        return account
+                    key = folder.key() or client.session.key
+                    folder.save_key(key)
+                    client.session.key = key
+                    url = await client.register(self.authority.contacts, self.authority.binding)
+                    account = Account(directory, url, self.authority.contacts, key)
+                    folder.save(account)
+                    return account
+            except LockHeld:
+                # Asked again and again: to wait for the lock itself would stop everything else here.
+                if self.clock() > give_up_at:
+                    raise
+            await self.sleep(ACCOUNT_POLL)
+
+
+def rotate(kinds: tuple[str, ...], failures: int) -> tuple[str, ...]:
+    """Return `kinds` with another one preferred after each failure: a port may be closed, and the other one open."""
+    first = failures % len(kinds) if kinds else 0
+    return kinds[first:] + kinds[:first]
+
+
+def trusted_context(home: Path, environ: dict[str, str], ca_root: str) -> ssl.SSLContext:
+    """Return what an authority's own certificate is checked with: `ca_root` alone, or all that `edge trust` knows of.
+
+    Raises CertificateError: the roots cannot be read.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        if ca_root:
+            context.load_verify_locations(ca_root)
+        else:
+            blocks = parse_blocks(merged_bundle(home, environ, "both"))
+            context.load_verify_locations(cadata=b"".join(block.pem for block in blocks).decode("ascii"))
+    except (OSError, ssl.SSLError) as error:
+        raise CertificateError(
+            f"CA file {place(ca_root)}: no certificates can be read from it", "name a PEM file"
+        ) from error
+    return context
+
+
+def _is_refusal(error: CertificateError) -> bool:
+    return isinstance(error, AcmeProblem) and error.status < 500 and error.status != 429 and error.kind not in PASSING
+
+
+def _announce(challenge: Challenge) -> None:
+    name, text = challenge.record
+    logger.info("%s: this TXT record has to stand in the DNS: %s %s", challenge.name, name, f'"{text}"')

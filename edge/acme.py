@@ -1,0 +1,127 @@
+"""Certificates from an authority, as `edge serve` wants them: what to keep, and what serves meanwhile."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from edge.config import CertificateFiles
+from edge.config_acme import AcmeSettings
+from edge.errors import ConfigError
+from edge_certs.challenges import ChallengeStore
+from edge_certs.csr import is_covered, parse_name
+from edge_certs.errors import CertificateError, naming, place
+from edge_certs.files import edge_home, read_file
+from edge_certs.jws import parse_base64url
+from edge_certs.ledger import staging_of
+from edge_certs.placeholder import make_placeholder
+from edge_certs.settings import AuthoritySettings, KeeperSettings
+from edge_certs.state import Issuance
+from edge_certs.storage import Lineage, Storage, authority_name
+from edge_certs.x509 import Certificate, parse_chain
+
+logger = logging.getLogger("edge.master")
+
+# A secret of the operator's that workers have no use for.
+SECRET_VARIABLE = "EDGE_ACME_EAB_KEY"
+
+
+class KeptCertificates:
+    """The certificates that are ordered and renewed: those that are there, and placeholders for those that are not."""
+
+    def __init__(self, keeper: KeeperSettings) -> None:
+        self.keeper = keeper
+        storage = Storage(keeper.home)
+        self._lineages = [(storage.lineage(each.names[0]), each.names) for each in keeper.certificates]
+
+    @classmethod
+    def open(cls, settings: AcmeSettings, environ: Mapping[str, str], log_level: str) -> KeptCertificates | None:
+        """Return what `settings` want kept, None for nothing; the folder for it is there then.
+
+        Raises CertificateError: a name cannot be in a certificate, or the folder cannot be used; ConfigError: what the
+        authority gave its customer is not base64url.
+        """
+        if not settings.certificates:
+            return None
+        keeper = keeper_settings(settings, edge_home(environ), log_level)
+        Storage(keeper.home).check()
+        return cls(keeper)
+
+    @property
+    def answers(self) -> ChallengeStore:
+        """The answers to challenges that are under way."""
+        return Storage(self.keeper.home).challenges
+
+    @property
+    def files(self) -> list[CertificateFiles]:
+        """The files that say by their change that there is something new."""
+        return [CertificateFiles(lineage.live / "fullchain.pem") for lineage, _ in self._lineages]
+
+    def load(self, now: datetime, *, is_start: bool = False) -> list[Certificate]:
+        """Return what serves now: for a name without a certificate, a placeholder.
+
+        At the start, one that is damaged is as good as none. Later it is an error: what serves is better.
+
+        Raises CertificateError: it is damaged.
+        """
+        loaded = []
+        for lineage, names in self._lineages:
+            certificate = self._read(lineage, is_start)
+            if certificate is not None:
+                # Files of a version that will be pruned: the link is what is watched.
+                loaded.append(replace(certificate, cert_path=None, key_path=None))
+            missing = [name for name in names if certificate is None or not is_covered(name, certificate.names)]
+            if missing:
+                loaded.append(make_placeholder(missing, now))
+        return loaded
+
+    def _read(self, lineage: Lineage, is_start: bool) -> Certificate | None:
+        try:
+            return lineage.current()
+        except CertificateError as error:
+            if not is_start:
+                raise
+            logger.warning("%s: certificate not used: %s", lineage.name, error)
+            return None
+
+
+def keeper_settings(settings: AcmeSettings, home: Path, log_level: str) -> KeeperSettings:
+    """Return what the process that keeps certificates has to know. Raises as `KeptCertificates.open`."""
+    authority_name(settings.directory)
+    if settings.ca_root:
+        content = read_file(Path(settings.ca_root), "CA root")
+        with naming(f"CA root {place(settings.ca_root)}"):
+            parse_chain(content)
+    try:
+        parse_base64url(settings.eab_key)
+    except CertificateError as error:
+        raise ConfigError(f"--acme-eab-key: {error}") from None
+    authority = AuthoritySettings(
+        directory=settings.directory,
+        staging=settings.staging or staging_of(settings.directory) or "",
+        contacts=(settings.email,) if settings.email else (),
+        kid=settings.eab_kid,
+        mac_key=settings.eab_key,
+        ca_root=str(Path(settings.ca_root).absolute()) if settings.ca_root else "",
+    )
+    wanted = tuple(
+        Issuance(
+            names=tuple(parse_name(name) for name in names),
+            directory=settings.directory,
+            kinds=settings.kinds,
+            key_type=settings.key_type,
+            profile=settings.profile or None,
+            root=settings.chain or None,
+            dns_hook=settings.dns_hook,
+        )
+        for names in settings.certificates
+    )
+    return KeeperSettings(home, authority, wanted, log_level)
+
+
+def without_secret(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without what only the authority is to hear."""
+    return {name: value for name, value in environ.items() if name != SECRET_VARIABLE}
