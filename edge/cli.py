@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edge import __version__
+from edge.cli_control import drain_command, reload_command, scale_command, status_command, stop_command
 from edge.cli_trust.group import trust_group
 from edge.config import SECTIONS, Given, all_options, build_settings, nearest, section_options
 from edge.errors import ConfigError, EdgeError
@@ -48,13 +49,15 @@ def given_flags(parameters: Mapping[str, Any]) -> dict[str, Given]:
 
 
 def _serve(**parameters: Any) -> int:
-    settings = build_settings(given_flags(parameters), os.environ)
-    # Imported here: --help, --version and a wrong option answer without loading the server.
+    given = given_flags(parameters)
+    build_settings(
+        given, os.environ
+    )  # a wrong option is answered without loading the server, as are --help and --version
     from edge.server import serve
     from edge_certs.errors import CertificateError
 
     try:
-        return serve(settings)
+        return serve(lambda: build_settings(given, os.environ))
     except CertificateError as error:
         raise ConfigError(str(error)) from error
 
@@ -141,3 +144,5 @@ serve_command = click.Command(
 )
 _program.add_command(serve_command)
 _program.add_command(trust_group)
+for command in (status_command, reload_command, scale_command, drain_command, stop_command):
+    _program.add_command(command)

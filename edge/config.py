@@ -202,6 +202,16 @@ class TimeoutSettings:
         help="to finish what runs when the server stops",
     )
     startup: float = setting(60.0, seconds(), "--startup-timeout", help="for a worker to become ready")
+    worker: float = setting(
+        30.0, seconds(), "--worker-timeout", help="without a sign of life of a worker's event loop until it is replaced"
+    )
+    disconnect_grace: float = setting(
+        0.0,
+        seconds(0),
+        "--disconnect-grace",
+        shown="for ever",
+        help="that an application call may go on after its client left; 0 = for ever",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +237,7 @@ def _auto_edges() -> int:
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """How many processes run."""
+    """How many processes run, and when a worker is replaced. Bytes and seconds; 0 is never."""
 
     workers: int = computed(
         allowed_cpus,
@@ -238,12 +248,44 @@ class PoolSettings:
         environment=("WEB_CONCURRENCY",),
         help="processes that run the application",
     )
+    max_requests: int = setting(
+        0,
+        count(0, 10**12),
+        "--max-requests",
+        "--limit-max-requests",
+        help="requests until a worker is replaced; 0 = never",
+    )
+    max_requests_jitter: int = setting(
+        0,
+        count(0, 10**12),
+        "--max-requests-jitter",
+        "--limit-max-requests-jitter",
+        help="at most so many more, by chance, so that workers are not replaced all at once",
+    )
+    max_worker_lifetime: float = setting(
+        0.0, seconds(0), "--max-worker-lifetime", "--workers-lifetime", help="until a worker is replaced; 0 = never"
+    )
+    max_worker_rss: int = setting(
+        0, size(0, 2**50), "--max-worker-rss", help="memory of a worker above which it is replaced; 0 = any (Linux)"
+    )
+    max_crashes: int = setting(
+        10, count(1, 1_000_000), "--max-crashes", help="deaths of workers in a minute that are called a crash loop"
+    )
     edges: int = computed(
         _auto_edges,
         count(1, MAX_PROCESSES, auto=_auto_edges),
         "--edges",
         shown="auto, 1 up to 4 CPUs, then one for 4",
         help="processes that hold the client connections",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How the server stands among the other processes of the machine. An empty `pid_file` is none."""
+
+    pid_file: str = setting(
+        "", file(), "--pid", "--pid-file", "-p", shown="none", help="the process id is written there"
     )
 
 
@@ -276,6 +318,7 @@ class ServeSettings:
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
+    run: RunSettings = field(default_factory=RunSettings)
     logs: LogSettings = field(default_factory=LogSettings)
 
 
@@ -290,6 +333,7 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("Timeouts", TimeoutSettings),
     ("WebSocket", WebSocketSettings),
     ("Pool", PoolSettings),
+    ("Process", RunSettings),
     ("Logs", LogSettings),
 )
 
@@ -345,6 +389,7 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
         timeouts=_part(TimeoutSettings, parsed),
         websocket=_part(WebSocketSettings, parsed),
         pool=_part(PoolSettings, parsed),
+        run=_part(RunSettings, parsed),
         logs=_part(LogSettings, parsed),
     )
 

@@ -3,17 +3,19 @@
 Theory of operation
 -------------------
 No client byte comes here, and no event loop runs here: one `selectors` loop waits for signals, the control sockets of
-workers and edges, and the next deadline. That keeps forking simple, as a fork copies nothing that runs.
+workers and edges, the operator's commands, and the next deadline. That keeps forking simple, as a fork copies nothing
+that runs.
 
 Settings are checked, listeners bound, certificates read and proven before it is made (server.py), so that bad input
-leaves nothing behind. Workers start; when the first is ready, the listeners listen and edges are forked.
+leaves nothing behind. Workers start (workers.py); when the first is ready, the listeners listen and edges are forked
+(edges.py). Reload: everything is read again, and only when all of it is good does anything change.
 Stop: edges drain, then workers; a second signal, or the drain timeout, ends it at once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import dataclasses
 import logging
 import os
 import selectors
@@ -22,22 +24,25 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge.acme import KeptCertificates, without_secret
 from edge.certificates import CertificateWatch, load_certificates
-from edge.config import ServeSettings
+from edge.config import MAX_PROCESSES, ServeSettings
+from edge.control import ControlServer, Reply
+from edge.edges import Edge, Edges
 from edge.errors import ConfigError, EdgeError, StartError
 from edge.keeper import KeeperProcess
 from edge.net.listener import Listener, start_listening
 from edge.process import run_edge
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 from edge.trust import worker_trust
-from edge_backend.pool import Kill, Pool, Spawn, StartFailure
-from edge_backend.settings import WorkerSettings
-from edge_backend.supervisor import WorkerProcess
+from edge.workers import Plan, Workers
+from edge_backend.pool import Settled, StartFailure
 from edge_certs.errors import CertificateError
+from edge_certs.x509 import Certificate
 
 logger = logging.getLogger("edge.master")
 
@@ -45,67 +50,53 @@ logger = logging.getLogger("edge.master")
 WATCH = 1.0
 # Signals to stop that come together are one wish: timeout(1) sends its own to the process, then to the whole group.
 SAME_WISH = 0.1
-# An edge process that lived for less than this is replaced when it would have.
-EDGE_PACE = 1.0
-# An edge reads its orders at once; one that has hung must not hold the master.
-ORDER_TIMEOUT = 2.0
 # What an edge may take to answer and to log the requests that it cuts off.
 EDGE_GRACE = 0.5
 # What an edge or a worker may take to end after it was told to, before it is killed.
 LAST_GRACE = 2.0
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+_NEVER = float("inf")
+_SIGNALS = (
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU,
+)  # fmt: skip
 
 
-class _Edge:
-    """An edge process, as the master sees it."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What is made before anything runs: `reread` gives the settings of a reload, `kept` are certificates to renew."""
 
-    def __init__(self, pid: int, control: socket.socket) -> None:
-        self.pid = pid
-        self.control = control
-        self.started_at = time.monotonic()
-        control.settimeout(ORDER_TIMEOUT)
-
-    def order(self, **order: Any) -> None:
-        """Send an order; an edge that has died is noticed elsewhere, and one that does not read is ended."""
-        try:
-            self.control.sendall(json.dumps(order).encode() + b"\n")
-        except TimeoutError:
-            logger.error("edge process %d: takes no orders; killed", self.pid)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-        except OSError:
-            pass  # it is dying
+    settings: ServeSettings
+    reread: Callable[[], ServeSettings]
+    listeners: list[Listener]
+    tls: TlsServer | None
+    watch: CertificateWatch
+    kept: KeptCertificates | None
+    run_dir: Path
 
 
 class Master:
     """Runs the processes of one server. `run()` is its whole life."""
 
-    def __init__(
-        self,
-        settings: ServeSettings,
-        listeners: list[Listener],
-        tls: TlsServer | None,
-        watch: CertificateWatch,
-        run_dir: Path,
-        kept: KeptCertificates | None = None,
-    ) -> None:
-        self._settings = settings
-        self._listeners = listeners
-        self._tls = tls
-        self._run_dir = run_dir
-        self._trust = worker_trust(without_secret(os.environ))
-        self._kept = kept
-        self._keeper = KeeperProcess(kept.keeper if kept is not None else None, without_secret(os.environ))
-        self._pool = Pool(size=settings.pool.workers, startup_timeout=settings.timeouts.startup)
-        self._workers: dict[int, WorkerProcess] = {}
-        self._edges: dict[int, _Edge] = {}
+    def __init__(self, parts: Parts) -> None:
+        self._settings = settings = parts.settings
+        self._reread = parts.reread
+        self._listeners = parts.listeners
+        self._tls = parts.tls
+        self._watch = parts.watch
+        self._kept = parts.kept
         self._selector = selectors.DefaultSelector()
+        environ = without_secret(os.environ)
+        self._keeper = KeeperProcess(parts.kept.keeper if parts.kept is not None else None, environ)
+        plan = Plan(settings, worker_trust(environ))
+        self._workers = Workers(plan, parts.run_dir, self._selector, self._workers_changed, self._settled)
+        self._edges = Edges(self._selector, self._greet, self._leave, self._heard)
+        self._control = ControlServer(parts.run_dir, self._selector, self._command)
+        self._replies: dict[int, list[Reply]] = {}
         self._signals: list[int] = []
+        self._started_at = time.monotonic()
         self._is_serving = False
         self._stop_signals = 0
         self._stop_asked_at = 0.0
-        self._fork_at = 0.0
-        self._watch = watch
+        self._drain_timeout = settings.timeouts.drain
         self._next_watch = 0.0
         self._certificates: list[MemoryCertificate] = []
 
@@ -122,8 +113,8 @@ class Master:
                     for remark in remarks:
                         say(remark)
                 self._until(lambda: self._stop_signals > 0)
-                if self._pool.failure is not None:
-                    raise _start_error(self._pool.failure)
+                if self._workers.failure is not None:
+                    raise _start_error(self._workers.failure)
                 self._drain()
             finally:
                 self._end_processes()
@@ -131,32 +122,24 @@ class Master:
 
     # The loop.
 
-    def _until(self, done: Callable[[], bool], deadline: float = float("inf")) -> None:
+    def _until(self, done: Callable[[], bool], deadline: float = _NEVER) -> None:
         """Run the loop until `done()`, the deadline, or a start that failed."""
-        while not done() and self._pool.failure is None and time.monotonic() < deadline:
+        while not done() and self._workers.failure is None and time.monotonic() < deadline:
             self._do_due()
             for key, _ in self._selector.select(self._timeout(deadline)):
                 key.data()
             self._handle_signals()
 
     def _timeout(self, deadline: float) -> float:
-        times = [deadline, self._pool.deadline() or deadline, self._keeper.deadline]
+        due = min(deadline, self._workers.deadline(), self._edges.deadline(), self._keeper.deadline)
         if self._watch.is_watching:
-            times.append(self._next_watch)
-        if self._missing_edges:
-            times.append(self._fork_at)
-        return max(0.0, min(min(times) - time.monotonic(), 60.0))
+            due = min(due, self._next_watch)
+        return max(0.0, min(due - time.monotonic(), 60.0))
 
     def _do_due(self) -> None:
         now = time.monotonic()
-        for action in self._pool.due(now):
-            if isinstance(action, Spawn):
-                self._spawn(action.number)
-            elif isinstance(action, Kill):
-                logger.error("worker %d: %s; killed", action.number, action.reason)
-                self._workers[action.number].kill()
-        if self._missing_edges and now >= self._fork_at:
-            self._fork_edge()
+        self._workers.do_due(now)
+        self._edges.do_due(now)
         self._keeper.due(now)
         if self._watch.is_watching and now >= self._next_watch:
             self._next_watch = now + WATCH
@@ -182,6 +165,7 @@ class Master:
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+            self._control.close()
             self._selector.close()
             reading.close()
             writing.close()
@@ -191,151 +175,114 @@ class Master:
         for number in signals:
             if number in (signal.SIGTERM, signal.SIGINT):
                 self._stop_asked(time.monotonic())
-            elif number == signal.SIGHUP and self._watch.is_watching:
-                self._watch.changed()  # the files are read now: what has changed by then is not news again
-                self._reload_certificates()
+            elif number == signal.SIGHUP:
+                self._reload(None)
+            elif number in (signal.SIGTTIN, signal.SIGTTOU):
+                more = 1 if number == signal.SIGTTIN else -1
+                self._workers.resize(min(MAX_PROCESSES, max(1, self._workers.size + more)))
         if signal.SIGCHLD in signals:
-            self._reap()
+            self._workers.reap()
+            self._edges.reap()
+            self._keeper.reap(time.monotonic())
 
     def _stop_asked(self, now: float) -> None:
         if now - self._stop_asked_at >= SAME_WISH:
             self._stop_signals += 1
         self._stop_asked_at = now
 
-    # Workers.
+    # Workers and edges.
 
-    def _spawn(self, number: int) -> None:
-        settings = self._settings
-        application = settings.application
-        worker = WorkerProcess(
-            WorkerSettings(
-                target=application.target,
-                app_dir=application.app_dir or os.getcwd(),
-                factory=application.factory,
-                root_path=application.root_path,
-                lifespan=application.lifespan,
-                number=number,
-                log_level=settings.logs.level,
-                drain_timeout=settings.timeouts.drain,
-                ws_max_size=settings.websocket.max_size,
-                ws_ping_interval=settings.websocket.ping_interval,
-                ws_ping_timeout=settings.websocket.ping_timeout,
-                ws_per_message_deflate=settings.websocket.per_message_deflate,
-                ca_bundle=self._trust.ca_bundle,
-            ),
-            self._run_dir,
-            self._trust.environ,
-        )
-        self._workers[number] = worker
-        self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._worker_reports(worker))
-        self._tell_workers()
-
-    def _worker_reports(self, worker: WorkerProcess) -> None:
-        try:
-            report = worker.read_report()
-        except (EOFError, OSError):
-            self._selector.unregister(worker.control)
-            return
-        if report is None:
-            return
-        if report.ready:
-            self._pool.ready(worker.number)
-            logger.debug("worker %d: ready", worker.number)
+    def _workers_changed(self) -> None:
+        self._edges.order(workers=self._workers.paths())
+        if self._workers.is_any_ready and not self._is_serving and not self._stop_signals:
             self._start_serving()
-            return
-        self._pool.failed(worker.number, report.code, report.message)
-        if self._pool.failure is None:
-            logger.error("worker %d: %s", worker.number, report.message)
-
-    def _tell_workers(self) -> None:
-        for edge in self._edges.values():
-            edge.order(workers=self._worker_paths())
-
-    def _worker_paths(self) -> dict[int, str]:
-        return {number: worker.path for number, worker in self._workers.items()}
-
-    def _reap(self) -> None:
-        self._keeper.reap(time.monotonic())
-        for number, worker in list(self._workers.items()):
-            how = worker.poll()
-            if how is not None:
-                self._worker_exited(number, worker, how)
-        for pid, edge in list(self._edges.items()):
-            ended, _ = os.waitpid(pid, os.WNOHANG)
-            if ended:
-                self._edge_exited(edge)
-
-    def _worker_exited(self, number: int, worker: WorkerProcess, how: str) -> None:
-        # What it said last may still be in the socket.
-        with contextlib.suppress(KeyError, ValueError):
-            self._worker_reports(worker)
-        with contextlib.suppress(KeyError, ValueError):
-            self._selector.unregister(worker.control)
-        worker.release()
-        del self._workers[number]
-        self._tell_workers()
-        delay = self._pool.exited(number, time.monotonic(), how)
-        if delay is not None:
-            logger.error("worker %d: %s; replaced in %.1f s", number, how, delay)
-
-    # Edges.
 
     def _start_serving(self) -> None:
-        if self._is_serving:
-            return
         self._is_serving = True
         start_listening(self._listeners, self._settings.listen.backlog)
-        while self._missing_edges:
-            self._fork_edge()
+        self._start_edges()
         for listener in self._listeners:
             say(f"listening on {describe(listener)}")
         self._keeper.begin(time.monotonic())
 
-    @property
-    def _missing_edges(self) -> bool:
-        return self._is_serving and not self._stop_signals and len(self._edges) < self._settings.pool.edges
+    def _start_edges(self) -> None:
+        settings = self._settings
+        self._edges.start(
+            settings.pool.edges,
+            lambda control: run_edge(settings, self._listeners, self._tls, control),
+            settings.timeouts.drain,
+        )
 
-    def _fork_edge(self) -> None:
-        ours, theirs = socket.socketpair()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        pid = os.fork()
-        if pid == 0:
-            self._be_edge(ours, theirs)
-        theirs.close()
-        edge = _Edge(pid, ours)
-        self._edges[pid] = edge
+    def _greet(self, edge: Edge) -> None:
         if self._certificates:
             edge.order(certificates=[item.encode() for item in self._certificates])
-        edge.order(workers=self._worker_paths())
+        edge.order(workers=self._workers.paths())
 
-    def _be_edge(self, ours: socket.socket, control: socket.socket) -> None:
-        """In the child: serve, then leave without running what the master's stack holds."""
-        code = 1
+    def _leave(self) -> None:
+        self._edges.close_controls()
+        self._workers.close_controls()
+        self._control.leave()
+        self._keeper.abandon()
+        self._selector.close()
+
+    def _heard(self, _edge: Edge) -> None:
+        self._workers.heard(self._seen())
+
+    def _seen(self) -> dict[int, tuple[int, float]]:
+        """Add up what the edges have seen of the workers; alive is whom one of them has heard."""
+        seen: dict[int, tuple[int, float]] = {}
+        for edge in self._edges:
+            for name, (requests, _, silent) in edge.report.get("workers", {}).items():
+                before = seen.get(int(name), (0, _NEVER))
+                seen[int(name)] = (before[0] + requests, min(before[1], silent))
+        return seen
+
+    # Reload.
+
+    def _reload(self, reply: Reply | None) -> None:
+        """Read everything again; nothing changes unless all of it is good. `reply` gets the outcome."""
         try:
-            ours.close()
-            for edge in self._edges.values():
-                edge.control.close()
-            for worker in self._workers.values():
-                worker.control.close()
-            self._selector.close()
-            self._keeper.abandon()
-            run_edge(self._settings, self._listeners, self._tls, control)
-            code = 0
-        except BaseException:
-            logger.exception("edge process failed")
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
+            settings = self._reread()
+            self._refuse_fixed(settings)
+            plan = Plan(settings, worker_trust(without_secret(os.environ)))
+            self._watch.changed()  # the files are read now: what has changed by then is not news again
+            loaded = load_certificates(settings.tls, self._kept) if self._tls is not None else []
+            sites = Sites(loaded) if loaded else None
+        except (EdgeError, CertificateError, OSError, ValueError) as error:
+            what = "certificates" if isinstance(error, CertificateError) else "settings"
+            logger.error("%s not reloaded: %s; the old ones go on serving", what, error)
+            if reply is not None:
+                reply.refuse(f"{what} not reloaded: {error}")
+            return
+        if sites is not None:
+            self._use_certificates(loaded, sites)
+        before, self._settings = self._settings, settings
+        if _of_edges(before) != _of_edges(settings):
+            self._start_edges()
+        if before.pool.workers != settings.pool.workers:
+            self._workers.resize(settings.pool.workers)
+        generation = self._workers.reload(plan)
+        logger.info("reload: new workers take the place of the old ones")
+        if reply is not None:
+            self._replies.setdefault(generation, []).append(reply)
 
-    def _edge_exited(self, edge: _Edge) -> None:
-        edge.control.close()
-        del self._edges[edge.pid]
-        if not self._stop_signals:
-            now = time.monotonic()
-            self._fork_at = max(now, edge.started_at + EDGE_PACE)
-            logger.error("edge process %d ended; replaced in %.1f s", edge.pid, self._fork_at - now)
+    def _refuse_fixed(self, settings: ServeSettings) -> None:
+        """What was bound at the start stays: another address needs another start."""
+        if settings.listen != self._settings.listen:
+            raise ConfigError("listening addresses have changed; restart to use them")
+        if settings.tls != self._settings.tls or settings.acme != self._settings.acme:
+            raise ConfigError("which certificates are served has changed; restart to use others than before")
+
+    def _settled(self, settled: Settled) -> None:
+        if settled.failure:
+            logger.error("reload given up: %s; the old workers go on serving", settled.failure)
+        else:
+            logger.info("reload: done, every worker is new")
+        for reply in self._replies.pop(settled.generation, []):
+            if settled.failure:
+                reply.refuse(f"reload given up: {settled.failure}; the old workers go on serving")
+            else:
+                reply.send(workers=self._workers.size)
 
     # Certificates.
 
@@ -347,59 +294,105 @@ class Master:
         except (CertificateError, OSError, ValueError) as error:
             logger.error("certificates not reloaded: %s; the old ones go on serving", error)
             return
-        self._watch.follow(loaded)
+        self._use_certificates(loaded, sites)
+
+    def _use_certificates(self, loaded: list[Certificate], sites: Sites) -> None:
         assert self._tls is not None  # only called with certificates
+        self._watch.follow(loaded)
         self._tls.sites = sites
         self._certificates = [MemoryCertificate(item.names, item.chain_pem, item.key_pem) for item in loaded]
-        for edge in self._edges.values():
-            edge.order(certificates=[item.encode() for item in self._certificates])
+        self._edges.order(certificates=[item.encode() for item in self._certificates])
         for item in loaded:
             names = ", ".join(item.names)
             logger.info(
                 "certificate reloaded: %s, SHA-256 %s, valid until %s", names, item.fingerprint, item.not_after.date()
             )
 
+    # Commands.
+
+    def _command(self, name: str, arguments: dict[str, Any], reply: Reply) -> None:
+        """Do what the operator asks on the control socket; see docs/reference/control.md."""
+        if name == "status":
+            reply.send(**self._status())
+        elif name == "reload":
+            self._reload(reply)
+        elif name == "scale":
+            self._scale(arguments.get("workers"), reply)
+        elif name in ("stop", "drain"):
+            self._stop_signals += 2 if arguments.get("now") else 1
+            if name == "drain":
+                self._drain_timeout = _NEVER
+            reply.send(pid=os.getpid())
+        else:
+            reply.refuse(f"{name!r}: unknown command; use status, reload, scale, drain or stop")
+
+    def _scale(self, count: object, reply: Reply) -> None:
+        if type(count) is not int or not 1 <= count <= MAX_PROCESSES:
+            reply.refuse(f"{count!r}: not a number of workers; use 1 to {MAX_PROCESSES}")
+            return
+        before = self._workers.size
+        self._workers.resize(count)
+        reply.send(workers=count, before=before)
+
+    def _status(self) -> dict[str, Any]:
+        seen = self._seen()
+        running: dict[int, int] = {}
+        for edge in self._edges:
+            for name, (_, count, _) in edge.report.get("workers", {}).items():
+                running[int(name)] = running.get(int(name), 0) + count
+        workers = self._workers.status()
+        for worker in workers:
+            requests, silent = seen.get(int(str(worker["number"])), (0, 0.0))
+            worker |= {"requests": requests, "in_flight": running.get(int(str(worker["number"])), 0), "silent": silent}
+        return {
+            "pid": os.getpid(),
+            "uptime": round(time.monotonic() - self._started_at, 1),
+            "state": "draining" if self._stop_signals else "serving" if self._is_serving else "starting",
+            "listening": [describe(listener) for listener in self._listeners],
+            "size": self._workers.size,
+            "restarts": self._workers.restarts,
+            "workers": workers,
+            "edges": [
+                {"pid": edge.pid, "age": round(time.monotonic() - edge.started_at, 1), "draining": edge.is_draining}
+                | {key: value for key, value in edge.report.items() if key != "workers"}
+                for edge in self._edges
+            ],
+            "queue": sum(edge.report.get("queue", 0) for edge in self._edges),
+        }
+
     # The end.
 
     def _drain(self) -> None:
         """Let edges finish, then workers; the drain timeout and a second signal cut it short."""
-        self._pool.stop()
-        signals = self._stop_signals
-        deadline = time.monotonic() + self._settings.timeouts.drain
+        self._workers.stop()
+        self._edges.stop()
+        signals = 1
+        deadline = time.monotonic() + self._drain_timeout
         for listener in self._listeners:
             listener.sock.close()
-        for edge in self._edges.values():
-            edge.order(drain=True)
-        self._until(lambda: not self._edges or self._stop_signals > signals, deadline)
-        if self._edges and self._stop_signals == signals:
-            logger.warning("drain: %g s are over; what still runs is cut off", self._settings.timeouts.drain)
-        for edge in self._edges.values():
-            edge.order(stop=True)
-        self._until(lambda: not self._edges, time.monotonic() + EDGE_GRACE)
-        for worker in self._workers.values():
-            worker.stop()
+        self._edges.order(drain=True)
+        self._until(lambda: not len(self._edges) or self._stop_signals > signals, deadline)
+        if len(self._edges) and self._stop_signals == signals:
+            logger.warning("drain: %g s are over; what still runs is cut off", self._drain_timeout)
+        self._edges.order(stop=True)
+        self._until(lambda: not len(self._edges), time.monotonic() + EDGE_GRACE)
+        self._workers.finish()
         # A worker that is not ready has nothing to finish and may not hear of it: it gets the last grace only.
         rest = max(deadline - time.monotonic(), LAST_GRACE)
-        self._until(lambda: not self._pool.ready_numbers or self._stop_signals > signals, time.monotonic() + rest)
+        self._until(lambda: not self._workers.is_any_serving or self._stop_signals > signals, time.monotonic() + rest)
 
     def _end_processes(self) -> None:
         """Kill and reap whatever still runs: nothing outlives the master."""
-        self._pool.stop()
+        self._workers.stop()
         self._keeper.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
-        for edge in self._edges.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(edge.pid, signal.SIGKILL)
-            os.waitpid(edge.pid, 0)
-            edge.control.close()
-        for worker in self._workers.values():
-            worker.stop()
-        deadline = time.monotonic() + (LAST_GRACE if self._stop_signals < 2 else 0.0)
-        for worker in self._workers.values():
-            with contextlib.suppress(Exception):
-                worker.process.wait(max(0.0, deadline - time.monotonic()))
-            worker.kill()
-            worker.process.wait()
-            worker.release()
+        self._edges.end()
+        self._workers.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
+
+
+def _of_edges(settings: ServeSettings) -> ServeSettings:
+    """Return the settings that edges have read, with the others left out."""
+    pool = dataclasses.replace(settings.pool, workers=1)
+    return dataclasses.replace(settings, application=None, tls=None, pool=pool)  # type: ignore[arg-type]  # to compare
 
 
 def _start_error(failure: StartFailure) -> EdgeError:

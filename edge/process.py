@@ -1,8 +1,9 @@
 """An edge process: an event loop, the listeners, the links to the workers, and the sweep.
 
 The master forks it with the listeners open and the contexts made. It gets its orders as JSON lines on a control
-socket: `workers` (who serves), `certificates` (new ones), `drain`, `stop`. When the control socket closes, the master
-is gone and the edge ends too.
+socket: `workers` (who serves), `certificates` (new ones), `drain`, `stop`. Twice a second it reports there, if anything
+has changed and as JSON lines too: `workers` (number: requests so far, requests that run, seconds without a sign of
+life), `connections` and `queue`. When the control socket closes, the master is gone and the edge ends too.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ logger = logging.getLogger("edge.process")
 
 # The sweep looks at every deadline this often; a deadline is met with this precision.
 SWEEP = 0.5
+# When this edge has made way for another: how long a connection has to be idle before it is closed. A client that sends
+# requests one after the other never sees it close between two of them: its next answer says that it will.
+PARTING_IDLE = 2.0
 # Access-log lines wait at most this long.
 FLUSH = 0.05
 # Remembered field lines are dropped this often: see edge/http/head.py.
@@ -72,9 +76,12 @@ class EdgeProcess:
         self._links: dict[int, WorkerLink] = {}
         self._servers: list[asyncio.AbstractServer] = []
         self._control_buffer = b""
+        self._report = b""
+        self._is_parting = False
         self._drained = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._forget_at = time.monotonic() + FORGET
+        self._swept_at = time.monotonic()
+        self._forget_at = self._swept_at + FORGET
 
     def admit(self, connection: ClientConnection) -> None:
         """Take a new connection; the limit is kept by closing the oldest idle one, or this one."""
@@ -106,7 +113,9 @@ class EdgeProcess:
         gc.freeze()
         # Nothing of a request forms a cycle: the collector only has to find what errors leave behind.
         gc.set_threshold(50_000, 20, 50)
-        loop.call_later(SWEEP, self._sweep)
+        loop.call_later(SWEEP, self._sweep, control)
+        self._swept_at = time.monotonic()
+        self._report_changes(control, self._swept_at)
         await self._drained.wait()
         for link in list(self._links.values()):
             link.close()
@@ -152,9 +161,9 @@ class EdgeProcess:
         if self.access_log is not None:
             self.access_log.flush()
 
-    def _sweep(self) -> None:
+    def _sweep(self, control: socket.socket) -> None:
         # First of all the next one: whatever goes wrong here must not end the deadlines.
-        asyncio.get_running_loop().call_later(SWEEP, self._sweep)
+        asyncio.get_running_loop().call_later(SWEEP, self._sweep, control)
         self.clock.tick(time.time())
         now = time.monotonic()
         if now >= self._forget_at:
@@ -166,8 +175,38 @@ class EdgeProcess:
                 connection.stream.expire(now)
             elif least:
                 connection.check_rate(now, least)
+        if self._is_parting:
+            self._close_idle(now)
         for exchange in self.dispatcher.expired(now):
             exchange.queue_timed_out()
+        self._check_workers(now)
+        self._report_changes(control, now)
+
+    def _check_workers(self, now: float) -> None:
+        slept, self._swept_at = now - self._swept_at > 4 * SWEEP, now
+        for link in list(self._links.values()):
+            if slept and link.pinged_at:
+                link.pinged_at = now  # it was this process that stood still, and the answer may be there unread
+            link.check(now)
+
+    def _close_idle(self, now: float) -> None:
+        keep_alive = self.settings.timeouts.keep_alive
+        for connection in list(self.connections):
+            if connection.is_idle and connection.stream.deadline - keep_alive + PARTING_IDLE < now:
+                connection.stream.close()
+
+    def _report_changes(self, control: socket.socket, now: float) -> None:
+        """Tell the master what has changed since the last time."""
+        workers = {
+            number: (link.requests, len(link.streams), round(now - link.pinged_at, 1) if link.is_silent else 0.0)
+            for number, link in self._links.items()
+        }
+        report = {"workers": workers, "connections": len(self.connections), "queue": len(self.dispatcher.queue)}
+        line = json.dumps(report).encode() + b"\n"
+        if line != self._report:
+            with contextlib.suppress(OSError):  # a master that does not read gets the next one
+                control.send(line)
+                self._report = line
 
     # Orders.
 
@@ -189,7 +228,7 @@ class EdgeProcess:
         if "certificates" in order and self._tls is not None:
             self._tls.sites = Sites([MemoryCertificate.decode(item) for item in order["certificates"]])
         if "drain" in order:
-            self._drain()
+            self._drain(gently=order.get("gently", False))
         if "stop" in order:
             self._stop()
 
@@ -200,7 +239,7 @@ class EdgeProcess:
                 self._connect(number, path)
         for number, link in list(self._links.items()):
             if number not in workers:
-                self.dispatcher.remove(link)
+                link.retire()
 
     def _connect(self, number: int, path: str) -> None:
         link = WorkerLink(self.dispatcher, number, self._link_lost)
@@ -221,7 +260,7 @@ class EdgeProcess:
     def _link_lost(self, link: WorkerLink) -> None:
         self._links.pop(link.number, None)
         path = self._workers.get(link.number)
-        if path is not None and not self._drained.is_set():
+        if path is not None and not self._drained.is_set() and not link.is_foreign:
             asyncio.get_running_loop().call_later(RECONNECT, self._reconnect, link.number, path)
 
     def _reconnect(self, number: int, path: str) -> None:
@@ -238,15 +277,20 @@ class EdgeProcess:
         if self.is_draining and not self.connections:
             self._drained.set()
 
-    def _drain(self) -> None:
-        """Take nothing new, let what runs end, and stop; the master sets the limit of time."""
+    def _drain(self, *, gently: bool) -> None:
+        """Take nothing new, let what runs end, and stop; the master sets the limit of time.
+
+        `gently`: another edge serves already, so there is time for the next answer to announce the close.
+        """
         self.is_draining = True
+        self._is_parting = gently
         for server in self._servers:
             server.close()
         for link in list(self._links.values()):
             link.drain()
-        for connection in list(self.connections):
-            connection.drain()
+        if not gently:
+            for connection in list(self.connections):
+                connection.drain()
         self.check_drained()
 
     def _stop(self) -> None:
@@ -266,7 +310,7 @@ def run_edge(
 ) -> None:
     """Be an edge process: called in the child after the fork, returns when it is over."""
     # Ctrl-C, systemd and timeout(1) signal every process of a group or cgroup; the master alone decides what it means.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)

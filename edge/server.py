@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 from edge.acme import KeptCertificates
 from edge.certificates import CertificateWatch, DevMaker, load_certificates, watched_files
 from edge.config import ServeSettings
-from edge.errors import ConfigError
-from edge.master import Master
+from edge.master import Master, Parts
 from edge.net.listener import close_listeners, open_listeners
 from edge.observe import set_up_logging
+from edge.rundir import pid_file, run_directory
 from edge.tls.contexts import TlsServer
 from edge.tls.making import MadeSites
 
-# What `sockaddr_un` holds on macOS (104; Linux has 108), less `/worker-4294967295.sock` and its end.
-MAX_RUN_DIRECTORY = 80
 
-
-def serve(settings: ServeSettings) -> int:
-    """Serve until a signal ends it; return the exit code.
+def serve(read_settings: Callable[[], ServeSettings]) -> int:
+    """Serve until a signal or a command ends it; return the exit code. Each reload reads the settings again.
 
     Raises ConfigError or CertificateError if what was asked for cannot be done, StartError if the application does not
     start; nothing is left running then.
     """
+    settings = read_settings()
     set_up_logging(settings.logs.level)
     kept = KeptCertificates.open(settings.acme, os.environ, settings.logs.level)
     watch = CertificateWatch(watched_files(settings.tls, kept))
@@ -45,27 +40,6 @@ def serve(settings: ServeSettings) -> int:
         remarks.append(maker.remark)
     with contextlib.ExitStack() as stack:
         stack.callback(close_listeners, listeners)
+        stack.enter_context(pid_file(settings.run.pid_file))
         run_dir = stack.enter_context(run_directory())
-        return Master(settings, listeners, tls, watch, run_dir, kept).run(remarks)
-
-
-@contextlib.contextmanager
-def run_directory() -> Iterator[Path]:
-    """Make the 0700 folder in which the sockets of this run lie, and remove it at the end.
-
-    Raises ConfigError if there can be none, or its path leaves no room for a socket's name.
-    """
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    what = f"run directory in {base!r}"
-    do = "set XDG_RUNTIME_DIR to a short path that you may write to"
-    try:
-        path = Path(tempfile.mkdtemp(prefix="edge-", dir=base))
-    except OSError as error:
-        raise ConfigError(f"{what}: {str(error.strerror).lower()}; {do}") from None
-    try:
-        size = len(os.fsencode(path))
-        if size > MAX_RUN_DIRECTORY:
-            raise ConfigError(f"{what}: its path has {size} bytes, at most {MAX_RUN_DIRECTORY} allowed; {do}")
-        yield path
-    finally:
-        shutil.rmtree(path, ignore_errors=True)
+        return Master(Parts(settings, read_settings, listeners, tls, watch, kept, run_dir)).run(remarks)

@@ -1,18 +1,35 @@
 """Which workers should run: a pure decider. Its caller does what it says, and reports what happened.
 
-Time comes in as an argument, monotonic seconds.
+Theory of operation
+-------------------
+The pool keeps `size` workers that are *fresh*: started for the generation of the moment, and with no reason to be
+replaced. A reload begins a new generation; a worker that has served its requests, its time or its memory is no longer
+fresh either. Such a worker serves on until there is one more than `size` without it: the replacement comes first, then
+the old one drains. A few more than `size` run meanwhile, a quarter and at least one.
+
+The first worker of a generation starts alone. If it does not get ready, the generation is given up and the one before
+goes on; of the very first generation, that is the end of the start. Time comes in as an argument, monotonic seconds.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-# A worker that dies is replaced at once the first time; a crash loop is slowed down, and never given up.
+# A worker that dies is replaced at once the first time; a crash loop is slowed down, and never given up while
+# anything serves.
 BACKOFF_FIRST = 0.1
 BACKOFF_MOST = 10.0
 # A worker that has lived this long was no part of a crash loop.
 STABLE = 10.0
+# Crashes are counted over this time; a crash loop that slows down has its first ten within 33 s.
+CRASH_WINDOW = 60.0
+# From the order to write its stacks to the log until it is killed: writing them takes milliseconds.
+DUMP_TIME = 1.0
+# What a worker may take to end after its drain is over.
+DRAIN_GRACE = 2.0
 
 
 class WorkerState(Enum):
@@ -20,30 +37,79 @@ class WorkerState(Enum):
 
     STARTING = "starting"
     READY = "ready"
+    DRAINING = "draining"
     STOPPING = "stopping"
 
 
 @dataclass(frozen=True, slots=True)
-class Spawn:
-    """Start a worker with this number."""
+class PoolRules:
+    """What a pool keeps to. Durations are seconds, sizes are bytes; a limit of 0 is none."""
 
-    number: int
+    size: int
+    startup_timeout: float
+    drain_timeout: float
+    worker_timeout: float
+    max_crashes: int
+    max_requests: int = 0
+    max_requests_jitter: int = 0
+    max_lifetime: float = 0.0
+    max_rss: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Kill:
-    """End a worker that will not be ready any more."""
+class Spawn:
+    """Start a worker with this number, with the settings of this generation."""
+
+    number: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Give the worker nothing new, and have it end when what runs has ended."""
 
     number: int
     reason: str
 
 
-Action = Spawn | Kill
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """Have the worker write the stacks of its threads to the log: it hangs, and is killed soon."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End a worker that will not end by itself."""
+
+    number: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The change to this generation is over: `failure` says why it was given up, empty if every worker is of it."""
+
+    generation: int
+    failure: str
+
+
+@dataclass(frozen=True, slots=True)
+class CrashLoop:
+    """So many workers have died within `CRASH_WINDOW`; `ready` serve."""
+
+    crashes: int
+    ready: int
+
+
+Action = Spawn | Drain | Dump | Kill | Settled | CrashLoop
 
 
 @dataclass(frozen=True, slots=True)
 class StartFailure:
-    """The application cannot be started at all: the exit code for the server, and why."""
+    """Nothing can be served: the exit code for the server, and why."""
 
     code: int
     message: str
@@ -52,81 +118,149 @@ class StartFailure:
 @dataclass(slots=True)
 class _Worker:
     state: WorkerState
+    generation: int
+    since: float  # when it came into its state
     started_at: float
+    max_requests: int
+    reason: str = ""  # why it is to be replaced; empty: it is not
+    kill_at: float = float("inf")
+    was_ready: bool = False
+    is_expected: bool = False  # its end is our wish, and no crash
 
 
 class Pool:
-    """Keeps `size` workers. Numbers are never used twice."""
+    """Keeps a number of workers. Numbers are never used twice. `spread` returns a random number from 0 to 1."""
 
-    def __init__(self, *, size: int, startup_timeout: float) -> None:
+    def __init__(self, rules: PoolRules, spread: Callable[[], float]) -> None:
         self.failure: StartFailure | None = None
-        self._size = size
-        self._startup_timeout = startup_timeout
+        self.generation = 0
+        self.size = rules.size
+        self.restarts = 0
+        self._rules = rules
+        self._spread = spread
         self._workers: dict[int, _Worker] = {}
         self._next_number = 0
+        self._last_generation = 0
+        self._good_generation = -1  # the last of which a worker was ready
+        self._is_settled = True
         self._crashes = 0
+        self._crash_times: deque[float] = deque()
+        self._is_looping = False
+        self._failed_starts = 0
         self._not_before = 0.0
-        self._was_ready = False
         self._is_stopping = False
+        self._news: list[Action] = []
+
+    # What is to be done.
 
     def due(self, now: float) -> list[Action]:
         """Return what is to be done now; the pool counts it as done."""
+        actions, self._news = self._news, []
         if self._is_stopping or self.failure is not None:
-            return []
-        actions: list[Action] = []
-        for number, worker in self._workers.items():
-            if worker.state is WorkerState.STARTING and now >= worker.started_at + self._startup_timeout:
-                worker.state = WorkerState.STOPPING
-                actions.append(Kill(number, f"not ready within {self._startup_timeout:g} s"))
+            return actions
+        self._retire_old(now)
+        actions += self._kills(now)
+        actions += self._drains(now)
         while now >= self._not_before and self._missing() > 0:
-            actions.append(Spawn(self._next_number))
-            self._workers[self._next_number] = _Worker(WorkerState.STARTING, now)
-            self._next_number += 1
+            actions.append(self._spawn(now))
+        if not self._is_settled and self._count_fresh(WorkerState.READY) >= self.size:
+            self._is_settled = True
+            actions.append(Settled(self.generation, ""))
         return actions
 
     def deadline(self) -> float | None:
         """Return when `due()` must be called next, None if nothing but a report changes anything."""
+        if self._news:
+            return 0.0
         if self._is_stopping or self.failure is not None:
             return None
-        times = [
-            worker.started_at + self._startup_timeout
-            for worker in self._workers.values()
-            if worker.state is WorkerState.STARTING
-        ]
+        times = [time for worker in self._workers.values() if (time := self._next_change(worker)) is not None]
         if self._missing() > 0:
             times.append(self._not_before)
         return min(times, default=None)
 
-    def ready(self, number: int) -> None:
-        """The worker can serve."""
-        worker = self._workers.get(number)
-        if worker is not None and worker.state is WorkerState.STARTING:
-            worker.state = WorkerState.READY
-            self._was_ready = True
+    # What is wished.
 
-    def failed(self, number: int, code: int, message: str) -> None:
-        """The worker says that the application does not start. Before any was ready, that is the end of the start."""
-        if number in self._workers and not self._was_ready:
-            self.failure = self.failure or StartFailure(code, message)
+    def reload(self) -> int:
+        """Replace every worker by one of a new generation; return its number.
 
-    def exited(self, number: int, now: float, how: str) -> float | None:
-        """The process has ended: return the seconds until it is replaced, None if it will not be."""
-        worker = self._workers.pop(number, None)
-        if worker is None or self._is_stopping:
-            return None
-        if not self._was_ready:
-            self.failure = self.failure or StartFailure(1, f"worker {number} ended before it was ready: {how}")
-            return None
-        if now - worker.started_at >= STABLE:
-            self._crashes = 0
-        delay = 0.0 if not self._crashes else min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** (self._crashes - 1))
-        self._crashes += 1
-        self._not_before = max(self._not_before, now + delay)
-        return delay
+        `Settled` comes of `due()` when that is done, or was given up.
+        """
+        if not self._is_settled:
+            self._news.append(Settled(self.generation, "another reload has taken its place"))
+        self._last_generation += 1
+        self.generation = self._last_generation
+        self._is_settled = False
+        self._not_before = 0.0
+        return self.generation
+
+    def resize(self, size: int) -> None:
+        """Keep so many workers from now on."""
+        self.size = size
 
     def stop(self) -> None:
         """Start nothing any more."""
         self._is_stopping = True
+
+    # What happened.
+
+    def ready(self, number: int, now: float) -> None:
+        """The worker can serve."""
+        worker = self._workers.get(number)
+        if worker is not None and worker.state is WorkerState.STARTING:
+            worker.state, worker.since, worker.was_ready = WorkerState.READY, now, True
+            self._failed_starts = 0
+            self._good_generation = max(self._good_generation, worker.generation)
+
+    def failed(self, number: int, code: int, message: str) -> None:
+        """The worker says that the application does not start."""
+        worker = self._workers.get(number)
+        if worker is None or worker.state is not WorkerState.STARTING:
+            return
+        if self._good_generation < 0:
+            self.failure = self.failure or StartFailure(code, message)
+        elif self._is_first(worker):
+            worker.state, worker.is_expected, worker.kill_at = WorkerState.STOPPING, True, 0.0
+            worker.reason = "it did not end after its failure"
+            self._give_up(message)
+
+    def reported(self, number: int, *, requests: int = 0, silent: float = 0.0, rss: int = 0) -> None:
+        """How many requests the worker has had, for how many seconds its event loop has shown no sign of life, and how
+        much memory it has; 0 is nothing known."""
+        worker = self._workers.get(number)
+        if worker is None or worker.state not in (WorkerState.READY, WorkerState.DRAINING):
+            return
+        rules = self._rules
+        if silent >= rules.worker_timeout:
+            worker.state = WorkerState.STOPPING
+            worker.kill_at = 0.0  # set by due(), which knows the time
+            worker.reason = f"its event loop has shown no sign of life for {silent:.0f} s"
+            self._news.append(Dump(number, worker.reason))
+        elif worker.max_requests and requests >= worker.max_requests:
+            worker.reason = worker.reason or f"{requests} requests"
+        elif rules.max_rss and rss > rules.max_rss:
+            worker.reason = worker.reason or f"{rss} bytes of memory, at most {rules.max_rss} allowed"
+
+    def exited(self, number: int, now: float, how: str) -> float | None:
+        """The process has ended: return the seconds until it is replaced, None if that was to be expected."""
+        worker = self._workers.pop(number, None)
+        if worker is None or self._is_stopping or worker.is_expected:
+            return None
+        if self._good_generation < 0:
+            self.failure = self.failure or StartFailure(1, f"worker {number} ended before it was ready: {how}")
+            return None
+        self.restarts += 1
+        if not worker.was_ready:
+            if self._is_first(worker):
+                self._give_up(f"worker {number} ended before it was ready: {how}")
+                return None
+            self._failed_starts += 1
+            if self._failed_starts >= self._rules.max_crashes and not self.ready_numbers:
+                what = f"no worker serves, and {self._failed_starts} in a row did not get ready"
+                self.failure = StartFailure(1, what)
+        return self._slow_down(worker, now)
+
+    # What is so.
 
     @property
     def ready_numbers(self) -> list[int]:
@@ -138,9 +272,122 @@ class Pool:
         """The workers whose process runs."""
         return list(self._workers)
 
+    @property
+    def generations(self) -> set[int]:
+        """The generations that may still start a worker, or have one."""
+        own = {worker.generation for worker in self._workers.values()}
+        return own | {self.generation, self._good_generation}
+
+    def state(self, number: int) -> WorkerState:
+        """Where the worker is in its life; it must be alive."""
+        return self._workers[number].state
+
+    def is_served(self, number: int) -> bool:
+        """True if edges should give the worker requests as soon as it is ready."""
+        worker = self._workers.get(number)
+        return worker is not None and worker.state in (WorkerState.STARTING, WorkerState.READY)
+
+    # Below: how.
+
+    def _is_fresh(self, worker: _Worker) -> bool:
+        return worker.generation == self.generation and not worker.reason
+
+    def _is_first(self, worker: _Worker) -> bool:
+        """True for the worker by which a new generation is tried."""
+        return worker.generation == self.generation != self._good_generation
+
+    def _count_fresh(self, *states: WorkerState) -> int:
+        return sum(worker.state in states and self._is_fresh(worker) for worker in self._workers.values())
+
     def _missing(self) -> int:
-        if not self._was_ready:
-            # The first goes alone: an application that cannot start says so once, not once a worker.
+        """Return how many workers may be started now."""
+        if self._good_generation < 0:
             return 1 - len(self._workers)
-        serving = sum(worker.state is not WorkerState.STOPPING for worker in self._workers.values())
-        return self._size - serving
+        fresh = self._count_fresh(WorkerState.STARTING, WorkerState.READY)
+        if self.generation != self._good_generation:
+            # The first goes alone: an application that cannot start says so once, not once a worker.
+            return 1 - fresh
+        serving = sum(self.is_served(number) for number in self._workers)
+        most = self.size + max(1, self.size // 4)
+        return min(self.size - fresh, most - serving)
+
+    def _spawn(self, now: float) -> Spawn:
+        number, self._next_number = self._next_number, self._next_number + 1
+        rules = self._rules
+        most = rules.max_requests + round(self._spread() * rules.max_requests_jitter) if rules.max_requests else 0
+        self._workers[number] = _Worker(WorkerState.STARTING, self.generation, now, now, most)
+        return Spawn(number, self.generation)
+
+    def _retire_old(self, now: float) -> None:
+        lifetime = self._rules.max_lifetime
+        for worker in self._workers.values():
+            if lifetime and worker.state is WorkerState.READY and now >= worker.since + lifetime:
+                worker.reason = worker.reason or f"{lifetime:g} s of life"
+
+    def _kills(self, now: float) -> list[Action]:
+        actions: list[Action] = []
+        for number, worker in self._workers.items():
+            if worker.state is WorkerState.STARTING and not self._is_fresh(worker):
+                worker.state, worker.is_expected = WorkerState.STOPPING, True
+                actions.append(Kill(number, "started for settings that are no longer those"))
+            elif worker.state is WorkerState.STARTING and now >= worker.since + self._rules.startup_timeout:
+                actions.append(Kill(number, f"not ready within {self._rules.startup_timeout:g} s"))
+                self._start_timed_out(worker)
+            elif worker.state is WorkerState.STOPPING and worker.kill_at == 0.0:
+                worker.kill_at = now + DUMP_TIME
+            elif now >= worker.kill_at:
+                worker.kill_at = float("inf")
+                actions.append(Kill(number, worker.reason))
+        return actions
+
+    def _start_timed_out(self, worker: _Worker) -> None:
+        worker.state = WorkerState.STOPPING
+        if self._is_first(worker) and self._good_generation >= 0:
+            worker.is_expected = True
+            self._give_up(f"not ready within {self._rules.startup_timeout:g} s")
+
+    def _drains(self, now: float) -> list[Action]:
+        """Drain what is too many: those to be replaced first, of either sort the oldest."""
+        ready = [(number, self._workers[number]) for number in self.ready_numbers]
+        surplus = max(0, len(ready) - self.size)
+        ready.sort(key=lambda item: (self._is_fresh(item[1]), item[0]))
+        actions: list[Action] = []
+        for number, worker in ready[:surplus]:
+            fewer = f"{self.size} workers are enough" if self._is_fresh(worker) else "reload"
+            actions.append(Drain(number, worker.reason or fewer))
+            worker.state, worker.since, worker.is_expected = WorkerState.DRAINING, now, True
+            worker.reason = "it did not end after its drain"
+            worker.kill_at = now + self._rules.drain_timeout + DRAIN_GRACE
+        return actions
+
+    def _give_up(self, reason: str) -> None:
+        """Go back to the generation before."""
+        self._news.append(Settled(self.generation, reason))
+        self.generation = self._good_generation
+        self._is_settled = True
+
+    def _slow_down(self, worker: _Worker, now: float) -> float:
+        """Return when the next worker may start after a crash, and see whether that is a crash loop."""
+        if now - worker.started_at >= STABLE:
+            self._crashes = 0
+        delay = 0.0 if not self._crashes else min(BACKOFF_MOST, BACKOFF_FIRST * 2 ** (self._crashes - 1))
+        self._crashes += 1
+        self._not_before = max(self._not_before, now + delay)
+        times = self._crash_times
+        times.append(now)
+        while times[0] < now - CRASH_WINDOW:
+            times.popleft()
+        most, ready = self._rules.max_crashes, len(self.ready_numbers)
+        if len(times) >= most and not self._is_looping:
+            self._news.append(CrashLoop(len(times), ready))
+        self._is_looping = len(times) >= most
+        return delay
+
+    def _next_change(self, worker: _Worker) -> float | None:
+        if worker.state is WorkerState.STARTING:
+            return worker.since + self._rules.startup_timeout if self._is_fresh(worker) else 0.0
+        if worker.kill_at != float("inf"):
+            return worker.kill_at
+        if worker.state is WorkerState.READY and not worker.reason and self._rules.max_lifetime:
+            return worker.since + self._rules.max_lifetime
+        return None

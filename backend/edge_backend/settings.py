@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import asdict, dataclass
+
+# A worker that gets this writes the stacks of its threads to standard error and goes on, as a JVM does.
+DUMP_SIGNAL = signal.SIGQUIT
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """The application and how to run it. Durations are seconds, sizes are bytes.
 
-    `ca_bundle` is the file that certifi shall answer with; empty when it is to be left alone.
+    `ca_bundle` is the file that certifi shall answer with; empty when it is to be left alone. `disconnect_grace` is how
+    long an application call may go on after its client has left; 0 is for ever.
     """
 
     target: str
@@ -26,6 +31,7 @@ class WorkerSettings:
     ws_ping_timeout: float
     ws_per_message_deflate: bool
     ca_bundle: str = ""
+    disconnect_grace: float = 0.0
 
     def encode(self) -> bytes:
         """Return the settings as one line."""

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .settings import WorkerSettings
+from . import wire
+from .settings import DUMP_SIGNAL, WorkerSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +65,14 @@ class WorkerProcess:
             return None
         line, _, self._buffer = self._buffer.partition(b"\n")
         word, _, rest = line.decode("utf-8", "replace").partition(" ")
-        if word == "ready":
-            return Report(True)
-        code, _, message = rest.partition(" ")
-        return Report(False, int(code), message)
+        if word != "ready":
+            code, _, message = rest.partition(" ")
+            return Report(False, int(code), message)
+        if rest != str(wire.VERSION):
+            # Another version was installed while this one runs: a worker comes from there, the edges from here.
+            found = f"the installed edge speaks version {rest} of the wire, the running one {wire.VERSION}"
+            return Report(False, 1, f"{found}; use edge upgrade")
+        return Report(True)
 
     def poll(self) -> str | None:
         """Return how the process ended, None while it runs."""
@@ -83,11 +88,27 @@ class WorkerProcess:
         with contextlib.suppress(OSError):
             self.control.sendall(b"stop\n")
 
+    def dump(self) -> None:
+        """Have it write the stacks of its threads to standard error, whatever its event loop does."""
+        self._signal(DUMP_SIGNAL)
+
     def kill(self) -> None:
         """End it now."""
+        self._signal(signal.SIGKILL)
+
+    @property
+    def memory(self) -> int:
+        """The bytes of memory that the process has, 0 where the system does not say (it does on Linux)."""
+        try:
+            pages = Path(f"/proc/{self.process.pid}/statm").read_bytes().split()[1]
+        except (OSError, IndexError):
+            return 0
+        return int(pages) * os.sysconf("SC_PAGESIZE")
+
+    def _signal(self, number: int) -> None:
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
+                self.process.send_signal(number)
 
     def release(self) -> None:
         """Close the control socket and remove the socket's file, after the process has ended."""

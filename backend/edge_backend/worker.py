@@ -1,8 +1,12 @@
 """The worker process: one event loop, one application, a connection from each edge.
 
 The master hands over two sockets. On the *listener* edges connect and speak the wire. On the *control* socket the
-master sends the settings as one line and `stop` at the end, and the worker answers `ready`, or `failed` and an exit
-code; when the control socket closes, the master is gone and the worker ends too: no worker outlives its pool.
+master sends the settings as one line and `stop` at the end, and the worker answers `ready` and the wire's version, or
+`failed` and an exit code; when the control socket closes, the master is gone and the worker ends too: no worker
+outlives its pool.
+
+A worker that is told to stop serves on until every edge has hung up: an edge may have sent it a request before it heard
+that this worker is to get nothing more.
 
 Signals that go to a whole process group or cgroup (Ctrl-C, systemd, timeout(1)) are the master's to understand: a
 worker that obeyed them itself would leave before the requests that it serves.
@@ -12,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import faulthandler
 import gc
 import logging
 import os
@@ -19,6 +24,7 @@ import signal
 import socket
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
@@ -28,7 +34,7 @@ from .certifi_hook import answer_certifi
 from .errors import ClientDisconnected, LoadError, StartupError
 from .lifespan import Lifespan
 from .loader import Application, application_traceback, load_application
-from .settings import WorkerSettings
+from .settings import DUMP_SIGNAL, WorkerSettings
 from .websocket import WebSocketExchange, build_websocket_scope
 
 logger = logging.getLogger("edge.worker")
@@ -53,6 +59,7 @@ class WireConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._writer: wire.FrameWriter
         self.write: Callable[[bytes], None]
+        self.lost: asyncio.Future[None] = worker.loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the interface without the base class.
@@ -68,7 +75,8 @@ class WireConnection(asyncio.Protocol):
         self._cancelled.clear()
         self._worker.keep_running(self.tasks)
         for exchange in list(self._exchanges.values()):
-            exchange.disconnect()
+            self._disconnect(exchange)
+        self.lost.set_result(None)
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -169,7 +177,12 @@ class WireConnection(asyncio.Protocol):
             exchange.feed_credit(wire.decode_window(body))
         elif kind == wire.RESET:
             self._cancelled.add(stream)
-            exchange.disconnect()
+            self._disconnect(exchange)
+
+    def _disconnect(self, exchange: HttpExchange | WebSocketExchange) -> None:
+        exchange.disconnect()
+        if self._worker.settings.disconnect_grace and exchange.task is not None:
+            self._worker.cancel_later(exchange.task)
 
     def _ended(self, stream: int) -> None:
         """The application call of a stream is over; the edge counts one that it cancelled until it hears that."""
@@ -219,6 +232,8 @@ class Worker:
         self.connections: set[WireConnection] = set()
         # Application calls whose edge has gone: edges end before workers do, and background tasks outlive answers.
         self._left_behind: list[asyncio.Task[None]] = []
+        # Application calls whose client has left, and when they are cancelled.
+        self._abandoned: deque[tuple[float, asyncio.Task[None]]] = deque()
         self._listener = listener
         self._control = control
         self._stopping = asyncio.Event()
@@ -250,6 +265,20 @@ class Worker:
         """Remember application calls whose connection is lost, so that the end of the worker waits for them."""
         self._left_behind = [task for task in (*self._left_behind, *tasks) if not task.done()]
 
+    def cancel_later(self, task: asyncio.Task[None]) -> None:
+        """Cancel the application call when its client has been gone for the grace time. One timer serves all."""
+        grace = self.settings.disconnect_grace
+        if not self._abandoned:
+            self.loop.call_later(grace, self._cancel_abandoned)
+        self._abandoned.append((self.loop.time() + grace, task))
+
+    def _cancel_abandoned(self) -> None:
+        abandoned, now = self._abandoned, self.loop.time()
+        while abandoned and abandoned[0][0] <= now:
+            abandoned.popleft()[1].cancel()
+        if abandoned:
+            self.loop.call_at(abandoned[0][0], self._cancel_abandoned)
+
     async def _serve(self) -> None:
         # What start-up made lives as long as the process: the collector need not look at it again. A request allocates
         # some dozens of containers and leaves no cycle of ours behind: the default of 700 would collect every tenth.
@@ -258,26 +287,29 @@ class Worker:
         gc.set_threshold(10_000, 20, 20)
         server = await self.loop.create_unix_server(lambda: WireConnection(self), sock=self._listener)
         self.loop.add_reader(self._control.fileno(), self._control_readable)
-        self._control.sendall(b"ready\n")
+        self._control.sendall(b"ready %d\n" % wire.VERSION)
         await self._stopping.wait()
         server.close()
         await self._finish()
 
     async def _finish(self) -> None:
-        """Let what runs come to its end, background tasks included, within the drain time."""
-        for connection in self.connections:
-            connection.drain()
-        tasks = [task for connection in self.connections for task in connection.tasks]
-        tasks += [task for task in self._left_behind if not task.done()]
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self.settings.drain_timeout)
+        """Serve until all edges have hung up and what runs has ended, background tasks too, within the drain time."""
+        deadline = self.loop.time() + self.settings.drain_timeout
+        while (left := self._unfinished()) and self.loop.time() < deadline:
+            await asyncio.wait(left, timeout=deadline - self.loop.time(), return_when=asyncio.FIRST_COMPLETED)
+        late = [task for task in self._unfinished() if isinstance(task, asyncio.Task)]
+        if late:
             for task in late:
                 task.cancel()
-            if late:
-                logger.warning("worker %d: %d application calls cut off at the end", self.settings.number, len(late))
-                await asyncio.wait(late, timeout=1)
+            logger.warning("worker %d: %d application calls cut off at the end", self.settings.number, len(late))
+            await asyncio.wait(late, timeout=1)
         for connection in list(self.connections):
             connection.close()
+
+    def _unfinished(self) -> list[asyncio.Future[None]]:
+        tasks = [task for connection in self.connections for task in connection.tasks]
+        tasks += [task for task in self._left_behind if not task.done()]
+        return [*tasks, *(connection.lost for connection in self.connections)]
 
     def _control_readable(self) -> None:
         with contextlib.suppress(OSError):
@@ -311,6 +343,8 @@ def main(listener_fd: int, control_fd: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         # Not SIG_IGN: the application's own subprocesses would inherit that, and ignore terminate().
         signal.signal(number, lambda number, frame: None)
+    # A hung event loop runs no Python handler; this one is C, and needs neither the loop nor the interpreter's lock.
+    faulthandler.register(DUMP_SIGNAL, all_threads=True)
     control = socket.socket(fileno=control_fd)
     listener = socket.socket(fileno=listener_fd)
     line = control.makefile("rb", buffering=0).readline()

@@ -22,6 +22,8 @@ from edge_backend import wire
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
 # A request is given to another worker once: what kills two workers is the request.
 _MAX_ATTEMPTS = 2
+# Content that has gone to a worker is kept up to this size, so that another worker can still get the request.
+MAX_KEPT = 64 * 1024
 
 # What a worker may answer; 101 is checked where the handshake is known.
 _STATUS = {b"%d" % status: status for status in (101, *range(200, 600))}
@@ -74,10 +76,12 @@ class Exchange:
         "_attempts",
         "_client",
         "_credit",
+        "_ended",
         "_kept",
         "_owed",
         "_pending",
         "_pending_complete",
+        "_sent",
         "_window",
         "answered",
         "client_address",
@@ -118,6 +122,9 @@ class Exchange:
         self._window = wire.INITIAL_WINDOW
         self._pending = b""
         self._pending_complete = False
+        # Of a request whose content comes after its head: what a worker has got of it, and whether that was all.
+        self._sent: bytes
+        self._ended: bool
 
     # Towards the worker.
 
@@ -140,11 +147,12 @@ class Exchange:
             self._window = wire.NARROW_WINDOW
         body = head.body
         self._credit = 0 if head.expect else wire.INITIAL_WINDOW - len(body)
-        if head.complete and head.method in _IDEMPOTENT:
+        if head.method in _IDEMPOTENT and not head.upgrade:
             self._kept = request
         size = len(request)
         frames = wire.HEADER.pack(size + len(body), size, stream, wire.REQUEST, flags) + request + body
         if not head.complete:
+            self._sent, self._ended = b"", False
             frames += self._drain_pending()
             if not self._pending:
                 self._client.want_content(self)  # it stopped reading while there was no worker
@@ -172,6 +180,7 @@ class Exchange:
     def _drain_pending(self) -> bytes:
         """Return frames for as much waiting content as the worker's credit allows."""
         frames = []
+        before = self._pending
         while self._pending and self._credit > 0:
             piece = self._pending[: min(self._credit, wire.MAX_DATA)]
             self._pending = self._pending[len(piece) :]
@@ -180,10 +189,20 @@ class Exchange:
             frames.append(wire.encode_frame(wire.DATA, wire.END if end else 0, self.stream, b"", piece))
             if end:
                 self._pending_complete = False
+                self._ended = True
         if self._pending_complete and not self._pending:
             self._pending_complete = False
+            self._ended = True
             frames.append(wire.encode_frame(wire.DATA, wire.END, self.stream))
+        if self._kept:
+            self._keep(before[: len(before) - len(self._pending)])
         return b"".join(frames)
+
+    def _keep(self, sent: bytes) -> None:
+        """Remember content that has gone to the worker, as long as it is little."""
+        self._sent += sent
+        if len(self._sent) > MAX_KEPT:
+            self._kept = self._sent = b""
 
     def cancel(self) -> None:
         """The client has left: the worker is told, and nothing more comes of it."""
@@ -294,6 +313,9 @@ class Exchange:
         self.link = None
         if not self.answered and self._kept and self._attempts < _MAX_ATTEMPTS:
             self.sent_at = 0.0
+            if not self.head.complete:
+                self._pending = self._sent + self._pending
+                self._pending_complete = self._ended
             return True
         self._fail(502, f"worker {self.worker} died")
         return False

@@ -14,6 +14,8 @@ logger = logging.getLogger("edge.dispatch")
 
 # Between two attempts to reach a worker whose socket does not answer.
 RECONNECT = 0.1
+# A worker whose event loop shows no sign of life for this long gets no new request until it does.
+SILENCE = 2.0
 _LAST_STREAM = 2**32 - 1
 
 
@@ -37,6 +39,10 @@ class WorkerLink(asyncio.Protocol):
         self.number = number
         self.streams: dict[int, Exchange] = {}
         self.is_ready = False
+        self.pinged_at = 0.0  # when the PING left that has no PONG yet; 0: there is none
+        self.is_foreign = False  # it does not speak this wire
+        self._is_retired = False
+        self.is_silent = False
         self._is_greeted = False
         self._dispatcher = dispatcher
         self._on_lost = on_lost
@@ -78,10 +84,38 @@ class WorkerLink(asyncio.Protocol):
         if self.streams.get(exchange.stream) is exchange:
             self.write(wire.encode_reset(exchange.stream, b"cancelled"))
 
+    @property
+    def requests(self) -> int:
+        """How many requests the worker has had on this connection."""
+        return self._last
+
     def drain(self) -> None:
-        """Tell the worker that this edge is going: its WebSockets close."""
+        """Tell the worker that nothing new comes from this edge: its WebSockets close."""
         if self.is_ready:
             self.write(wire.encode_frame(wire.DRAIN, 0, 0))
+
+    def retire(self) -> None:
+        """Give the worker nothing new, and hang up when what runs has ended: it waits for that before it ends."""
+        self._is_retired = True
+        self._dispatcher.remove(self)
+        if self.is_ready and not self.streams:
+            self.close()
+        else:
+            self.drain()  # again and again: a WebSocket that was not accepted yet could not be closed
+
+    def check(self, now: float) -> None:
+        """Ask the worker's event loop for a sign of life, and take note of how long there was none."""
+        if not self.is_ready:
+            return
+        if not self.pinged_at:
+            self.pinged_at = now
+            self.write(wire.encode_frame(wire.PING, 0, 0))
+        elif now - self.pinged_at >= SILENCE and not self.is_silent:
+            self.is_silent = True
+            logger.warning("worker %d: no sign of life for %.1f s; no new requests", self.number, now - self.pinged_at)
+            self._dispatcher.remove(self)
+        if self._is_retired:
+            self.retire()
 
     def close(self) -> None:
         """Hang up once what was written has left."""
@@ -92,6 +126,8 @@ class WorkerLink(asyncio.Protocol):
         try:
             self._receive_frames(self._reader.receive(data))
         except wire.WireError as error:
+            # A worker of another version stays one: to connect again would say the same ten times a second.
+            self.is_foreign = not self._is_greeted
             logger.error("worker %d: %s; connection closed", self.number, error)
             self._transport.abort()
 
@@ -135,4 +171,12 @@ class WorkerLink(asyncio.Protocol):
             if not self._is_greeted:
                 raise wire.WireError("READY before HELLO")
             self.is_ready = True
-            self._dispatcher.add(self)
+            if not self._is_retired:
+                self._dispatcher.add(self)
+        elif kind == wire.PONG:
+            self.pinged_at = 0.0
+            if self.is_silent:
+                self.is_silent = False
+                logger.warning("worker %d: shows signs of life again", self.number)
+                if not self._is_retired:
+                    self._dispatcher.add(self)

@@ -2,51 +2,96 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_backend.pool import BACKOFF_MOST, STABLE, Kill, Pool, Spawn, StartFailure
+from edge_backend.pool import (
+    BACKOFF_MOST,
+    CRASH_WINDOW,
+    DRAIN_GRACE,
+    DUMP_TIME,
+    STABLE,
+    Action,
+    CrashLoop,
+    Drain,
+    Dump,
+    Kill,
+    Pool,
+    PoolRules,
+    Settled,
+    Spawn,
+    StartFailure,
+    WorkerState,
+)
+
+RULES = PoolRules(size=1, startup_timeout=60, drain_timeout=30, worker_timeout=20, max_crashes=5)
 
 
-def started(size: int, *, at: float = 0.0) -> Pool:
+def pool_of(size: int, spread: float = 0.0, **rules: Any) -> Pool:
+    """Return a pool in which nothing was done yet."""
+    return Pool(replace(RULES, size=size, **rules), lambda: spread)
+
+
+def spawned(actions: list[Action]) -> list[int]:
+    return [action.number for action in actions if isinstance(action, Spawn)]
+
+
+def started(size: int, *, at: float = 0.0, spread: float = 0.0, **rules: Any) -> Pool:
     """Return a pool whose workers are all ready."""
-    pool = Pool(size=size, startup_timeout=60)
-    for _ in range(2):
-        for action in pool.due(at):
-            pool.ready(action.number)
+    pool = pool_of(size, spread, **rules)
+    run(pool, at)
     assert len(pool.ready_numbers) == size
     return pool
 
 
+def run(pool: Pool, now: float) -> list[Action]:
+    """Do all that the pool wants: workers get ready, drain and die at once. Return what it wanted."""
+    done: list[Action] = []
+    while actions := pool.due(now):
+        done += actions
+        for action in actions:
+            if isinstance(action, Spawn):
+                pool.ready(action.number, now)
+            elif isinstance(action, Drain | Kill):
+                pool.exited(action.number, now, "exit code 0")
+    return done
+
+
 def test_first_worker_starts_alone_and_the_rest_when_it_is_ready() -> None:
-    pool = Pool(size=3, startup_timeout=60)
-    assert pool.due(0) == [Spawn(0)]
+    pool = pool_of(3)
+    assert pool.due(0) == [Spawn(0, 0)]
     assert pool.due(0) == []
-    pool.ready(0)
-    assert pool.due(0) == [Spawn(1), Spawn(2)]
+    pool.ready(0, 0)
+    assert pool.due(0) == [Spawn(1, 0), Spawn(2, 0)]
     assert pool.alive_numbers == [0, 1, 2]
     assert pool.ready_numbers == [0]
+    assert pool.state(1) is WorkerState.STARTING
+    assert pool.is_served(1)
+    assert not pool.is_served(9)
 
 
 def test_ready_counts_once_and_for_known_workers_only() -> None:
-    pool = Pool(size=1, startup_timeout=60)
+    pool = pool_of(1)
     pool.due(0)
-    pool.ready(7)
+    pool.ready(7, 0)
     assert pool.ready_numbers == []
-    pool.ready(0)
-    pool.ready(0)
+    pool.ready(0, 0)
+    pool.ready(0, 0)
     assert pool.ready_numbers == [0]
 
 
 def test_worker_that_is_not_ready_in_time_is_killed_once() -> None:
-    pool = Pool(size=1, startup_timeout=5)
+    pool = pool_of(1, startup_timeout=5)
     pool.due(0)
     assert pool.deadline() == 5
     assert pool.due(4.9) == []
     assert pool.due(5) == [Kill(0, "not ready within 5 s")]
     assert pool.due(5) == []
-    pool.ready(0)
+    pool.ready(0, 5)
     assert pool.ready_numbers == []
     assert pool.exited(0, 5.1, "killed by SIGKILL") is None
     assert pool.failure == StartFailure(1, "worker 0 ended before it was ready: killed by SIGKILL")
@@ -55,8 +100,8 @@ def test_worker_that_is_not_ready_in_time_is_killed_once() -> None:
 def test_replacement_that_is_not_ready_in_time_is_killed_and_replaced() -> None:
     pool = started(1)
     pool.exited(0, 1, "")
-    assert pool.due(1) == [Spawn(1)]
-    assert pool.due(61) == [Kill(1, "not ready within 60 s"), Spawn(2)]
+    assert pool.due(1) == [Spawn(1, 0)]
+    assert pool.due(61) == [Kill(1, "not ready within 60 s"), Spawn(2, 0)]
     assert pool.exited(1, 61.1, "killed by SIGKILL") == 0.0
 
 
@@ -66,14 +111,18 @@ def test_nothing_is_due_while_all_are_ready() -> None:
     assert pool.due(1000) == []
 
 
+# Crashes.
+
+
 def test_dead_worker_is_replaced_at_once_under_a_new_number() -> None:
     pool = started(2)
     assert pool.exited(0, 1, "killed by SIGKILL") == 0.0
     assert pool.deadline() == 1
-    assert pool.due(1) == [Spawn(2)]
+    assert pool.due(1) == [Spawn(2, 0)]
+    assert pool.restarts == 1
 
 
-def test_crash_loop_is_slowed_down_and_never_given_up() -> None:
+def test_crash_loop_is_slowed_down_and_never_given_up_while_workers_get_ready() -> None:
     pool = started(1)
     now, number, delays = 0.0, 0, []
     for _ in range(12):
@@ -81,14 +130,14 @@ def test_crash_loop_is_slowed_down_and_never_given_up() -> None:
         assert delay is not None
         delays.append(delay)
         if delay:
-            assert pool.due(now + delay * 0.99) == []
+            assert spawned(pool.due(now + delay * 0.99)) == []
         now += delay
-        [action] = pool.due(now)
-        number = action.number
-        pool.ready(number)
+        [number] = spawned(pool.due(now))
+        pool.ready(number, now)
     assert delays[:5] == [0, 0.1, 0.2, 0.4, 0.8]
     assert delays[-1] == BACKOFF_MOST
     assert max(delays) == BACKOFF_MOST
+    assert pool.failure is None
 
 
 def test_worker_that_lived_long_ends_the_crash_loop() -> None:
@@ -100,8 +149,43 @@ def test_worker_that_lived_long_ends_the_crash_loop() -> None:
     assert pool.exited(2, 0.1 + STABLE, "") == 0
 
 
+def test_crash_loop_is_told_once_with_what_still_serves() -> None:
+    pool = started(2, max_crashes=3)
+    told: list[Action] = []
+    for number in (1, 2, 3, 4):
+        pool.exited(number, 1, "")
+        told += [action for action in pool.due(20) if isinstance(action, CrashLoop)]
+    assert told == [CrashLoop(3, 1)]
+
+
+def test_crashes_that_lie_far_apart_are_no_loop() -> None:
+    pool = started(1, max_crashes=2)
+    for turn in range(4):
+        now = turn * (CRASH_WINDOW + 1)
+        pool.exited(turn, now, "")
+        assert run(pool, now) == [Spawn(turn + 1, 0)]
+
+
+def test_server_ends_when_nothing_serves_and_none_gets_ready_any_more() -> None:
+    pool = started(2, max_crashes=3)
+    pool.exited(0, 0, "")
+    now = 0.0
+    for number in (2, 3, 4, 5):  # the other one still serves
+        now += BACKOFF_MOST
+        assert spawned(pool.due(now)) == [number]
+        pool.exited(number, now, "exit code 1")
+    assert pool.failure is None
+    pool.exited(1, now, "exit code 1")
+    assert pool.failure is None  # that one had served
+    now += BACKOFF_MOST
+    [number, _] = spawned(pool.due(now))
+    pool.exited(number, now, "exit code 1")
+    assert pool.failure == StartFailure(1, "no worker serves, and 5 in a row did not get ready")
+    assert pool.deadline() is None
+
+
 def test_failure_before_any_was_ready_ends_the_start_with_its_code() -> None:
-    pool = Pool(size=2, startup_timeout=60)
+    pool = pool_of(2)
     pool.due(0)
     pool.failed(0, 2, "no module")
     pool.failed(0, 1, "too late")
@@ -113,7 +197,7 @@ def test_failure_before_any_was_ready_ends_the_start_with_its_code() -> None:
 
 
 def test_failure_of_an_unknown_worker_is_none() -> None:
-    pool = Pool(size=1, startup_timeout=60)
+    pool = pool_of(1)
     pool.failed(0, 2, "no module")
     assert pool.failure is None
 
@@ -124,10 +208,11 @@ def test_failure_after_one_was_ready_leaves_the_pool_running() -> None:
     pool.due(1)
     pool.failed(1, 1, "no database")
     assert pool.failure is None
+    assert pool.exited(1, 1, "exit code 1") == 0.1
 
 
 def test_end_before_any_was_ready_ends_the_start() -> None:
-    pool = Pool(size=1, startup_timeout=60)
+    pool = pool_of(1)
     pool.due(0)
     assert pool.exited(0, 1, "killed by SIGSEGV") is None
     assert pool.failure == StartFailure(1, "worker 0 ended before it was ready: killed by SIGSEGV")
@@ -148,6 +233,226 @@ def test_stopping_pool_starts_nothing() -> None:
     assert pool.alive_numbers == [1]
 
 
+# Replacement before removal.
+
+
+def test_reload_starts_the_new_one_before_it_drains_the_old() -> None:
+    pool = started(1)
+    assert pool.reload() == 1
+    assert pool.deadline() == 0
+    assert pool.due(5) == [Spawn(1, 1)]
+    assert pool.ready_numbers == [0]
+    assert pool.due(5) == []
+    pool.ready(1, 6)
+    assert pool.due(6) == [Drain(0, "reload"), Settled(1, "")]
+    assert pool.state(0) is WorkerState.DRAINING
+    assert not pool.is_served(0)
+    assert pool.exited(0, 7, "exit code 0") is None
+    assert pool.due(8) == []
+    assert pool.restarts == 0
+
+
+@pytest.mark.parametrize(("size", "most"), [(1, 2), (2, 3), (4, 5), (8, 10), (9, 11)])
+def test_reload_never_has_more_than_a_quarter_too_many_nor_one_too_few(size: int, most: int) -> None:
+    pool = started(size)
+    pool.reload()
+    done: list[Action] = []
+    while actions := pool.due(0):
+        done += actions
+        assert size <= sum(pool.is_served(number) for number in pool.alive_numbers) <= most
+        assert len(pool.ready_numbers) >= size
+        for number in spawned(actions):
+            pool.ready(number, 0)
+    assert len(spawned(done)) == size
+    assert done[-1] == Settled(1, "")
+    assert [action.number for action in done if isinstance(action, Drain)] == list(range(size))
+
+
+def test_reload_whose_first_worker_fails_leaves_the_old_ones() -> None:
+    pool = started(2)
+    pool.reload()
+    assert spawned(pool.due(0)) == [2]
+    pool.failed(2, 1, "no database")
+    assert pool.due(0) == [Settled(1, "no database")]
+    assert pool.exited(2, 0, "exit code 1") is None
+    assert pool.due(1000) == []
+    assert pool.ready_numbers == [0, 1]
+    # What dies later is replaced with the settings that work, and the next reload is another generation.
+    pool.exited(0, 1001, "")
+    assert pool.due(1001) == [Spawn(3, 0)]
+    assert pool.reload() == 2
+
+
+def test_reload_whose_first_worker_dies_or_takes_too_long_is_given_up() -> None:
+    pool = started(1)
+    pool.reload()
+    pool.due(0)
+    assert pool.exited(1, 0, "killed by SIGSEGV") is None
+    assert pool.due(0) == [Settled(1, "worker 1 ended before it was ready: killed by SIGSEGV")]
+    pool.reload()
+    assert pool.due(0) == [Spawn(2, 2)]
+    assert pool.due(60) == [Kill(2, "not ready within 60 s")]
+    assert pool.deadline() == 0
+    assert pool.due(60) == [Settled(2, "not ready within 60 s")]
+    assert pool.exited(2, 61, "killed by SIGKILL") is None
+    assert pool.ready_numbers == [0]
+
+
+def test_reload_that_got_one_worker_ready_is_not_given_up() -> None:
+    pool = started(2)
+    pool.reload()
+    pool.due(0)
+    pool.ready(2, 0)
+    assert pool.due(0) == [Drain(0, "reload"), Spawn(3, 1)]
+    pool.failed(3, 1, "no connection left")
+    assert pool.exited(3, 0, "exit code 1") == 0
+    assert run(pool, 0) == [Spawn(4, 1), Drain(1, "reload"), Settled(1, "")]
+
+
+def test_reload_during_a_reload_takes_its_place() -> None:
+    pool = started(2)
+    pool.reload()
+    pool.due(0)
+    pool.reload()
+    assert pool.due(0) == [
+        Settled(1, "another reload has taken its place"),
+        Kill(2, "started for settings that are no longer those"),
+        Spawn(3, 2),
+    ]
+    assert pool.exited(2, 0, "killed by SIGKILL") is None
+    pool.ready(3, 0)
+    done = run(pool, 0)
+    assert done[-1] == Settled(2, "")
+    assert pool.ready_numbers == [3, 4]
+
+
+def test_reload_that_fails_after_another_that_is_half_done_goes_back_to_that() -> None:
+    pool = started(2)
+    pool.reload()
+    pool.due(0)
+    pool.ready(2, 0)
+    pool.due(0)
+    pool.reload()
+    [number] = spawned(pool.due(0))
+    assert pool.generations == {0, 1, 2}
+    pool.exited(number, 0, "exit code 1")
+    assert pool.generation == 1
+    assert pool.generations == {0, 1}
+    run(pool, 0)
+    for number in (0, 3):
+        pool.exited(number, 0, "")
+    assert pool.generations == {1}
+
+
+def test_reload_does_not_wait_for_a_crash_loop() -> None:
+    pool = started(1, max_crashes=50)
+    for number in range(12):
+        pool.exited(number, 0, "")
+        pool.due(1000)
+    pool.exited(12, 1000, "")
+    assert pool.due(1001) == []
+    pool.reload()
+    assert spawned(pool.due(1001)) == [13]
+
+
+@pytest.mark.parametrize(
+    ("rules", "report", "reason"),
+    [
+        ({"max_requests": 50}, {"requests": 50}, "50 requests"),
+        ({"max_rss": 1000}, {"rss": 1001}, "1001 bytes of memory, at most 1000 allowed"),
+    ],
+)
+def test_worker_that_has_had_enough_is_replaced(rules: dict[str, int], report: dict[str, int], reason: str) -> None:
+    pool = started(2, **rules)
+    pool.reported(0, **{name: value - 1 for name, value in report.items()})
+    assert pool.due(1) == []
+    pool.reported(0, **report)
+    pool.reported(0, **report)
+    assert pool.due(1) == [Spawn(2, 0)]
+    pool.ready(2, 1)
+    assert pool.due(1) == [Drain(0, reason)]
+    pool.reported(0, **report)
+    assert pool.due(1) == []
+
+
+def test_jitter_moves_the_number_of_requests() -> None:
+    pool = started(1, spread=0.5, max_requests=100, max_requests_jitter=20)
+    pool.reported(0, requests=109)
+    assert pool.due(0) == []
+    pool.reported(0, requests=110)
+    assert spawned(pool.due(0)) == [1]
+
+
+def test_worker_that_has_lived_its_time_is_replaced() -> None:
+    pool = started(1, at=5, max_lifetime=100)
+    assert pool.deadline() == 105
+    assert pool.due(104) == []
+    assert pool.due(105) == [Spawn(1, 0)]
+    assert pool.deadline() == 165  # only the new one's start is still to be looked at
+    pool.ready(1, 106)
+    assert pool.due(106) == [Drain(0, "100 s of life")]
+
+
+def test_worker_that_does_not_end_after_its_drain_is_killed() -> None:
+    pool = started(2)
+    pool.resize(1)
+    assert pool.due(0) == [Drain(0, "1 workers are enough")]
+    assert pool.deadline() == 30 + DRAIN_GRACE
+    assert pool.due(31) == []
+    assert pool.due(32) == [Kill(0, "it did not end after its drain")]
+    assert pool.deadline() is None
+    assert pool.exited(0, 33, "killed by SIGKILL") is None
+    assert pool.due(33) == []
+
+
+def test_resize_starts_or_drains() -> None:
+    pool = started(2)
+    pool.resize(4)
+    assert run(pool, 0) == [Spawn(2, 0), Spawn(3, 0)]
+    pool.resize(1)
+    assert [action.number for action in run(pool, 0) if isinstance(action, Drain)] == [0, 1, 2]
+    assert pool.ready_numbers == [3]
+
+
+# Hangs.
+
+
+def test_worker_without_a_sign_of_life_is_dumped_replaced_and_killed() -> None:
+    pool = started(1)
+    pool.reported(0, silent=19.9)
+    assert pool.due(0) == []
+    pool.reported(0, silent=20)
+    reason = "its event loop has shown no sign of life for 20 s"
+    assert pool.deadline() == 0
+    assert pool.due(0) == [Dump(0, reason), Spawn(1, 0)]
+    assert not pool.is_served(0)
+    pool.reported(0, silent=21)
+    assert pool.deadline() == DUMP_TIME
+    assert pool.due(DUMP_TIME) == [Kill(0, reason)]
+    assert pool.due(DUMP_TIME) == []
+    assert pool.exited(0, 2, "killed by SIGKILL") == 0
+    assert pool.restarts == 1
+
+
+def test_worker_that_hangs_in_its_drain_is_killed_before_the_drain_is_over() -> None:
+    pool = started(2)
+    pool.resize(1)
+    pool.due(0)
+    pool.reported(0, silent=20)
+    assert isinstance(pool.due(0)[0], Dump)
+    assert isinstance(pool.due(DUMP_TIME)[0], Kill)
+    assert pool.exited(0, 2, "killed by SIGKILL") is None
+
+
+def test_report_of_a_worker_that_is_not_there_or_not_ready_is_nothing() -> None:
+    pool = pool_of(1, max_requests=1)
+    pool.due(0)
+    pool.reported(0, requests=5, silent=100)
+    pool.reported(7, requests=5)
+    pool.ready(0, 0)
+    assert pool.due(0) == []
+
+
 @pytest.mark.parametrize("size", [1, 4])
 @given(data=st.data())
 def test_pool_always_comes_back_to_its_size_and_uses_no_number_twice(size: int, data: st.DataObject) -> None:
@@ -157,15 +462,23 @@ def test_pool_always_comes_back_to_its_size_and_uses_no_number_twice(size: int, 
     for _ in range(data.draw(st.integers(0, 10))):
         now += data.draw(st.floats(0, 20))
         alive = pool.alive_numbers
+        if data.draw(st.booleans()):
+            pool.reload()
         if alive:
             pool.exited(data.draw(st.sampled_from(alive)), now, "")
+        if data.draw(st.booleans()):
+            pool.reported(data.draw(st.sampled_from(alive or [0])), silent=100)
         for action in pool.due(now):
-            assert action.number not in seen
-            seen.add(action.number)
-            pool.ready(action.number)
+            if isinstance(action, Kill):
+                pool.exited(action.number, now, "killed by SIGKILL")
+            elif isinstance(action, Spawn):
+                assert action.number not in seen
+                seen.add(action.number)
+                if data.draw(st.booleans()):
+                    pool.ready(action.number, now)
     while (deadline := pool.deadline()) is not None:
-        assert deadline <= now + BACKOFF_MOST
+        assert deadline <= now + 62
         now = max(now, deadline)
-        for action in pool.due(now):
-            pool.ready(action.number)
+        run(pool, now)
     assert len(pool.ready_numbers) == size
+    assert {pool.state(number) for number in pool.alive_numbers} == {WorkerState.READY}

@@ -16,7 +16,7 @@ from edge.config import CertificateFiles, TlsSettings
 from edge.errors import ConfigError
 from edge.master import describe
 from edge.net.listener import Listener
-from edge.server import run_directory
+from edge.rundir import run_directory
 from edge_certs.errors import CertificateError
 from edge_certs.x509 import read_certificate
 

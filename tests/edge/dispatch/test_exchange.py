@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge.dispatch.exchange import Exchange
+from edge.dispatch.exchange import MAX_KEPT, Exchange
 from edge_backend import wire
 from tests.edge.dispatch.ends import HEAD, MemoryClient, WorkerEnd, dispatcher, exchange, worker
 from tests.ends import in_loop
@@ -296,10 +296,50 @@ async def test_idempotent_request_goes_to_another_worker_once(method: bytes) -> 
     assert case.client.take() == [("refuse", 502, f"worker {case.exchange.worker} died", ())]
 
 
-@pytest.mark.parametrize(("method", "complete"), [(b"POST", True), (b"PATCH", True), (b"PUT", False), (b"POST", False)])
+@pytest.mark.parametrize(("method", "complete"), [(b"POST", True), (b"PATCH", True), (b"POST", False)])
 @in_loop
 async def test_request_that_may_not_be_done_twice_is_a_502(method: bytes, complete: bool) -> None:
     case = Case(method, complete=complete)
+    second = worker(case.of, 1)
+    case.client.take()
+    case.end.die()
+    assert case.client.take() == [("refuse", 502, "worker 0 died", ())]
+    assert await second.take() == []
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@in_loop
+async def test_content_that_went_to_a_dead_worker_goes_to_the_next_one(ended: bool) -> None:
+    case = Case(b"PUT", complete=False, body=b"a")
+    case.exchange.feed(b"b", False)
+    case.exchange.feed(b"c", ended)
+    second = worker(case.of, 1)
+    case.end.die()
+    frames = await second.take()
+    assert [(frame[0], frame[1], frame[4]) for frame in frames] == [
+        (wire.REQUEST, 0, b"a"),
+        (wire.DATA, wire.END if ended else 0, b"bc"),
+    ]
+    if not ended:
+        assert case.exchange.feed(b"d", True)
+        assert [(frame[1], frame[4]) for frame in await second.take()] == [(wire.END, b"d")]
+
+
+@in_loop
+async def test_end_that_came_after_the_content_comes_after_it_again() -> None:
+    case = Case(b"PUT", complete=False)
+    case.exchange.feed(b"all", False)
+    case.exchange.feed(b"", True)
+    second = worker(case.of, 1)
+    case.end.die()
+    assert [(frame[1], frame[4]) for frame in await second.take()] == [(0, b""), (wire.END, b"all")]
+
+
+@in_loop
+async def test_request_with_more_content_than_is_kept_is_a_502() -> None:
+    case = Case(b"PUT", complete=False)
+    case.exchange.feed(b"x" * MAX_KEPT, False)
+    case.exchange.feed(b"x", True)
     second = worker(case.of, 1)
     case.client.take()
     case.end.die()

@@ -1,0 +1,156 @@
+"""The run directory: what lives as long as a server, and how commands find the server that has it.
+
+It is a 0700 folder `edge-*` with the sockets of the workers, the control socket, `edge.json` (who has it) and `lock`.
+The lock is the kernel's: it ends with the last process of the server, also of one that was killed. A folder whose lock
+nobody holds is what such a server left behind, and the next start removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.errors import ConfigError
+from edge_certs.errors import CertificateError
+from edge_certs.files import edge_home
+
+# What `sockaddr_un` holds on macOS (104; Linux has 108), less `/worker-4294967295.sock` and its end.
+MAX_RUN_DIRECTORY = 80
+CONTROL_SOCKET = "control.sock"
+_PREFIX = "edge-"
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that runs: its master's process id, and its run directory."""
+
+    pid: int
+    path: Path
+
+    @property
+    def control(self) -> Path:
+        """Where it takes commands."""
+        return self.path / CONTROL_SOCKET
+
+
+@contextlib.contextmanager
+def run_directory() -> Iterator[Path]:
+    """Make the folder in which the sockets of this run lie, and remove it at the end.
+
+    Raises ConfigError if there can be none, or its path leaves no room for a socket's name.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    what = f"run directory in {base!r}"
+    do = "set XDG_RUNTIME_DIR to a short path that you may write to"
+    try:
+        path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    except OSError as error:
+        raise ConfigError(f"{what}: {str(error.strerror).lower()}; {do}") from None
+    with contextlib.ExitStack() as stack:
+        stack.callback(shutil.rmtree, path, ignore_errors=True)
+        size = len(os.fsencode(path))
+        if size > MAX_RUN_DIRECTORY:
+            raise ConfigError(f"{what}: its path has {size} bytes, at most {MAX_RUN_DIRECTORY} allowed; {do}")
+        stack.callback(os.close, _claim(path))
+        _remove_stale(Path(base))
+        yield path
+
+
+@contextlib.contextmanager
+def pid_file(name: str) -> Iterator[None]:
+    """Write our process id into the file, and remove it at the end unless another process has taken it over.
+
+    Nothing is written without a name. Raises ConfigError if it cannot be.
+    """
+    if not name:
+        yield
+        return
+    path, own = Path(name), f"{os.getpid()}\n"
+    try:
+        path.write_text(own)
+    except OSError as error:
+        raise ConfigError(f"pid file {name!r}: {str(error.strerror).lower()}; use another path") from None
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            if path.read_text() == own:
+                path.unlink()
+
+
+def running_servers(environ: Mapping[str, str]) -> list[Running]:
+    """Return the servers of this user that have the same EDGE_HOME, by process id."""
+    home = _home(environ)
+    found = {running.pid: running for base in _bases(environ) for running, of in _in_use(base) if of == home}
+    return [found[pid] for pid in sorted(found)]
+
+
+def server_of_process(pid: int, environ: Mapping[str, str]) -> Running | None:
+    """Return the server with this master, whatever its EDGE_HOME; None if there is none."""
+    return next((item for base in _bases(environ) for item, _ in _in_use(base) if item.pid == pid), None)
+
+
+def _home(environ: Mapping[str, str]) -> str:
+    try:
+        return str(edge_home(environ))
+    except CertificateError:
+        return ""  # a container's user without an account or a home
+
+
+def _bases(environ: Mapping[str, str]) -> set[Path]:
+    """Where a run directory can be: whoever started the server may have had other variables than who asks."""
+    places = (environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}", tempfile.gettempdir())
+    return {Path(place) for place in places if place and os.path.isdir(place)}
+
+
+def _claim(path: Path) -> int:
+    """Say who has the folder and lock it; return the descriptor that holds the lock."""
+    (path / "edge.json").write_text(json.dumps({"pid": os.getpid(), "home": _home(os.environ)}))
+    # Locked before it has its name: a folder whose `lock` can be locked is nobody's.
+    descriptor = os.open(path / "lock.new", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.rename(path / "lock.new", path / "lock")
+    return descriptor
+
+
+def _folders(base: Path) -> Iterator[Path]:
+    """Yield the run directories of this user; of everyone, for root."""
+    with contextlib.suppress(OSError):
+        for path in base.glob(f"{_PREFIX}*"):
+            status = path.lstat()
+            is_ours = status.st_uid == os.geteuid() or not os.geteuid()
+            if is_ours and status.st_mode & 0o170777 == 0o040700 and (path / "lock").is_file():
+                yield path
+
+
+def _in_use(base: Path) -> Iterator[tuple[Running, str]]:
+    for path in _folders(base):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            owner = json.loads((path / "edge.json").read_text())
+            if _is_locked(path):
+                yield Running(int(owner["pid"]), path), str(owner["home"])
+
+
+def _is_locked(path: Path) -> bool:
+    descriptor = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _remove_stale(base: Path) -> None:
+    for path in _folders(base):
+        with contextlib.suppress(OSError):
+            if path.lstat().st_uid == os.geteuid() and not _is_locked(path):
+                shutil.rmtree(path, ignore_errors=True)

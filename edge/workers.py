@@ -1,0 +1,288 @@
+"""The worker processes, as the master sees them: it does what the pool decides, and tells the pool what happens.
+
+The pool (edge_backend/pool.py) knows no process. Here its decisions become processes and signals, and reports of
+workers and edges become what it is told. Each generation of workers has its *plan*: what it was started with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import selectors
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.config import PoolSettings, ServeSettings, TimeoutSettings
+from edge.trust import WorkerTrust
+from edge_backend.pool import (
+    CRASH_WINDOW,
+    Action,
+    CrashLoop,
+    Drain,
+    Dump,
+    Kill,
+    Pool,
+    PoolRules,
+    Settled,
+    Spawn,
+    StartFailure,
+    WorkerState,
+)
+from edge_backend.settings import WorkerSettings
+from edge_backend.supervisor import WorkerProcess
+
+logger = logging.getLogger("edge.master")
+
+# The memory of workers is looked at this often.
+MEMORY_PACE = 2.0
+_NEVER = float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the workers of one generation are started with."""
+
+    settings: ServeSettings
+    trust: WorkerTrust
+
+
+class Workers:
+    """Runs the worker processes. `changed` is called when edges have to hear of it, `settled` when a reload is over."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        run_dir: Path,
+        selector: selectors.BaseSelector,
+        changed: Callable[[], None],
+        settled: Callable[[Settled], None],
+    ) -> None:
+        self._plans = {0: plan}
+        self._run_dir = run_dir
+        self._selector = selector
+        self._changed = changed
+        self._settled = settled
+        self._workers: dict[int, WorkerProcess] = {}
+        self._pool = Pool(_rules(plan.settings.pool, plan.settings.timeouts), random.random)
+        self._started_at: dict[int, float] = {}
+        self._watches_memory = plan.settings.pool.max_worker_rss > 0
+        self._memory_at = 0.0
+
+    # What the master wishes.
+
+    def reload(self, plan: Plan) -> int:
+        """Replace all workers by ones of this plan; return the generation that `settled` will be called with."""
+        generation = self._pool.reload()
+        self._plans[generation] = plan
+        return generation
+
+    def resize(self, size: int) -> None:
+        """Keep so many from now on."""
+        if size != self._pool.size:
+            logger.info("workers: %d instead of %d", size, self._pool.size)
+            self._pool.resize(size)
+
+    def stop(self) -> None:
+        """Start none any more."""
+        self._pool.stop()
+
+    def finish(self) -> None:
+        """Ask all of them to end when their edges have hung up."""
+        for worker in self._workers.values():
+            worker.stop()
+
+    def end(self, grace: float) -> None:
+        """Have all of them end within the grace time, or be killed; reap them."""
+        self._pool.stop()
+        self.finish()
+        deadline = time.monotonic() + grace
+        for worker in self._workers.values():
+            with contextlib.suppress(Exception):
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            worker.kill()
+            worker.process.wait()
+            worker.release()
+
+    def close_controls(self) -> None:
+        """In a child: an edge must not hold what tells a worker that the master has ended."""
+        for worker in self._workers.values():
+            worker.control.close()
+
+    # What the master asks.
+
+    @property
+    def failure(self) -> StartFailure | None:
+        """Why nothing can be served, if that is so."""
+        return self._pool.failure
+
+    @property
+    def size(self) -> int:
+        """How many there should be."""
+        return self._pool.size
+
+    @property
+    def is_any_ready(self) -> bool:
+        """True if one can serve."""
+        return bool(self._pool.ready_numbers)
+
+    @property
+    def is_any_serving(self) -> bool:
+        """True if one serves, or drains: it ends by itself when it has finished."""
+        states = {self._pool.state(number) for number in self._pool.alive_numbers}
+        return not states.isdisjoint((WorkerState.READY, WorkerState.DRAINING))
+
+    def paths(self) -> dict[int, str]:
+        """The sockets of those that edges may send requests to, by number."""
+        return {number: worker.path for number, worker in self._workers.items() if self._pool.is_served(number)}
+
+    def status(self) -> list[dict[str, object]]:
+        """What an operator asks of each: number, process, state, age in seconds, memory in bytes."""
+        now = time.monotonic()
+        return [
+            {
+                "number": number,
+                "pid": worker.process.pid,
+                "state": self._pool.state(number).value,
+                "age": round(now - self._started_at[number], 1),
+                "memory": worker.memory,
+            }
+            for number, worker in self._workers.items()
+        ]
+
+    @property
+    def restarts(self) -> int:
+        """How many were replaced because they ended by themselves or hung."""
+        return self._pool.restarts
+
+    def deadline(self) -> float:
+        """Return when `do_due` must be called next."""
+        due = self._pool.deadline()
+        memory = self._memory_at if self._watches_memory else _NEVER
+        return min(_NEVER if due is None else due, memory)
+
+    # What happens.
+
+    def do_due(self, now: float) -> None:
+        """Do what the pool says is to be done now."""
+        if self._watches_memory and now >= self._memory_at:
+            self._memory_at = now + MEMORY_PACE
+            for number, worker in self._workers.items():
+                self._pool.reported(number, rss=worker.memory)
+        for action in self._pool.due(now):
+            self._do(action, now)
+
+    def heard(self, seen: Mapping[int, tuple[int, float]]) -> None:
+        """Take what edges have seen of the workers: requests, and seconds without a sign of life."""
+        for number, (requests, silent) in seen.items():
+            self._pool.reported(number, requests=requests, silent=silent)
+
+    def reap(self) -> None:
+        """Take note of those that have ended."""
+        for number, worker in list(self._workers.items()):
+            how = worker.poll()
+            if how is not None:
+                self._exited(number, worker, how)
+
+    # Below: how.
+
+    def _do(self, action: Action, now: float) -> None:
+        match action:
+            case Spawn(number, generation):
+                self._spawn(number, self._plans[generation], now)
+            case Drain(number, reason):
+                logger.info("worker %d: replaced: %s; it finishes what runs", number, reason)
+                self._changed()
+                self._workers[number].stop()
+            case Dump(number, reason):
+                logger.error("worker %d: %s; the stacks of its threads follow, then it is killed", number, reason)
+                self._changed()
+                self._workers[number].dump()
+            case Kill(number, reason):
+                logger.error("worker %d: %s; killed", number, reason)
+                self._workers[number].kill()
+            case CrashLoop(crashes, ready):
+                logger.error(
+                    "crash loop: %d workers have died within %g s; %d serve, new ones are tried every 10 s or sooner",
+                    crashes, CRASH_WINDOW, ready,
+                )  # fmt: skip
+            case Settled():
+                self._plans = {key: plan for key, plan in self._plans.items() if key in self._pool.generations}
+                self._settled(action)
+
+    def _spawn(self, number: int, plan: Plan, now: float) -> None:
+        worker = WorkerProcess(_worker_settings(number, plan), self._run_dir, plan.trust.environ)
+        self._workers[number] = worker
+        self._started_at[number] = now
+        self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._reports(worker))
+        self._changed()
+
+    def _reports(self, worker: WorkerProcess) -> None:
+        try:
+            report = worker.read_report()
+        except (EOFError, OSError):
+            self._selector.unregister(worker.control)
+            return
+        if report is None:
+            return
+        if report.ready:
+            self._pool.ready(worker.number, time.monotonic())
+            logger.debug("worker %d: ready", worker.number)
+            self._changed()
+            return
+        self._pool.failed(worker.number, report.code, report.message)
+        if self._pool.failure is None:
+            logger.error("worker %d: %s", worker.number, report.message)
+
+    def _exited(self, number: int, worker: WorkerProcess, how: str) -> None:
+        # What it said last may still be in the socket.
+        with contextlib.suppress(KeyError, ValueError):
+            self._reports(worker)
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(worker.control)
+        worker.release()
+        del self._workers[number], self._started_at[number]
+        delay = self._pool.exited(number, time.monotonic(), how)
+        self._changed()
+        if delay is not None:
+            logger.error("worker %d: %s; replaced in %.1f s", number, how, delay)
+        else:
+            logger.debug("worker %d: %s", number, how)
+
+
+def _rules(pool: PoolSettings, timeouts: TimeoutSettings) -> PoolRules:
+    return PoolRules(
+        size=pool.workers,
+        startup_timeout=timeouts.startup,
+        drain_timeout=timeouts.drain,
+        worker_timeout=timeouts.worker,
+        max_crashes=pool.max_crashes,
+        max_requests=pool.max_requests,
+        max_requests_jitter=pool.max_requests_jitter,
+        max_lifetime=pool.max_worker_lifetime,
+        max_rss=pool.max_worker_rss,
+    )
+
+
+def _worker_settings(number: int, plan: Plan) -> WorkerSettings:
+    settings = plan.settings
+    application = settings.application
+    return WorkerSettings(
+        target=application.target,
+        app_dir=application.app_dir or os.getcwd(),
+        factory=application.factory,
+        root_path=application.root_path,
+        lifespan=application.lifespan,
+        number=number,
+        log_level=settings.logs.level,
+        drain_timeout=settings.timeouts.drain,
+        ws_max_size=settings.websocket.max_size,
+        ws_ping_interval=settings.websocket.ping_interval,
+        ws_ping_timeout=settings.websocket.ping_timeout,
+        ws_per_message_deflate=settings.websocket.per_message_deflate,
+        ca_bundle=plan.trust.ca_bundle,
+        disconnect_grace=settings.timeouts.disconnect_grace,
+    )
