@@ -1,4 +1,4 @@
-"""What a crash in the middle of `edge trust` left behind. None of it is trusted; all of it can be removed."""
+"""What a crash in the middle of `edge trust` left behind: what it is, and the command that ends what was begun."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_certs.files import abandoned_writes
+from edge_certs.trust.installations import Installation, Installations
 from edge_certs.trust.store import TrustStore
+from edge_certs.trust.stores.place import NAME_DIGITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +22,17 @@ class Leftover:
     command: str
 
 
-def leftovers(home: Path) -> list[Leftover]:
-    """Return what interrupted commands left under the home folder, sorted by its path; empty is what is right.
+def leftovers(home: Path, tree: Path = Path("/")) -> list[Leftover]:
+    """Return what interrupted commands left under the home folder and in stores, sorted by its path.
 
-    Reads only, and takes no lock: while another command adds a root, that one may be shown for a moment.
+    Empty is what is right. `tree` is where the stores' machine has its files. Reads only, and takes no lock: while
+    another command adds a root, that one may be shown for a moment.
 
-    Raises CertificateError: the store is damaged or not ours to read.
+    Raises CertificateError: the store or the record is damaged or not ours to read.
     """
     store = TrustStore(home)
-    folders = (store.folder, store.folder / "anchors")
+    entries = Installations(home).all()
+    folders = {store.folder, store.folder / "anchors", *(_folder(entry, tree) for entry in entries)}
     found = [
         _removable(path, "a write that was interrupted") for folder in folders for path in abandoned_writes(folder)
     ]
@@ -36,7 +40,20 @@ def leftovers(home: Path) -> list[Leftover]:
     for path in _files(store.folder / "anchors"):
         if path.name not in listed and path.suffix == ".pem":
             found.append(_removable(path, "a root that is not listed, and so not trusted"))
+    found += [_interrupted(entry) for entry in entries if not entry.complete]
     return sorted(found, key=lambda item: item.path)
+
+
+def _folder(entry: Installation, tree: Path) -> Path:
+    """A location is a folder or, for Java, a file or a link to one."""
+    location = (tree / entry.location.lstrip("/")).resolve()
+    return location if location.is_dir() else location.parent
+
+
+def _interrupted(entry: Installation) -> Leftover:
+    text = f"installing or removing a root in {entry.target} was interrupted"
+    command = f"edge trust remove {entry.sha256[:NAME_DIGITS]} --from {entry.target}"
+    return Leftover(Path(entry.location), text, command)
 
 
 def _files(folder: Path) -> list[Path]:

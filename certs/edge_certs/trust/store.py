@@ -103,7 +103,7 @@ class TrustStore:
             additions = self.plan(certificates, label, now, forced)
             new = [addition.anchor for addition in additions if addition.is_new]
             for anchor in new:
-                write_private(self._path(anchor.sha256), anchor.pem)
+                write_private(self.path_of(anchor.sha256), anchor.pem)
             self._write([*self.anchors(), *new])
         return additions
 
@@ -138,12 +138,12 @@ class TrustStore:
             gone = {anchor.sha256 for anchor in removed}
             self._write([anchor for anchor in self.anchors() if anchor.sha256 not in gone])
             for sha256 in gone:
-                _remove_file(self._path(sha256))
+                _remove_file(self.path_of(sha256))
         return removed
 
     def _anchor(self, entry: dict[str, str]) -> Anchor:
         sha256 = entry["sha256"]
-        path = self._path(sha256)
+        path = self.path_of(sha256)
         certificate = _stored_certificate(path, sha256)
         if certificate is None:
             raise CertificateError(
@@ -152,7 +152,8 @@ class TrustStore:
             )
         return Anchor(sha256, entry["label"], datetime.fromisoformat(entry["added_at"]), entry["forced"], certificate)
 
-    def _path(self, sha256: str) -> Path:
+    def path_of(self, sha256: str) -> Path:
+        """Return the file that holds the root with this fingerprint, or would hold it."""
         return self.folder / "anchors" / f"{sha256}.pem"
 
     def _write(self, anchors: Sequence[Anchor]) -> None:
