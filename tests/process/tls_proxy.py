@@ -67,6 +67,12 @@ def answer(connection: socket.socket) -> None:
     connection.sendall(_ANSWER)
 
 
+def answer_with(connection: socket.socket, content: bytes) -> None:
+    """Read one request's head, and answer `content`."""
+    _read_head(connection)
+    connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(content) + content)
+
+
 @contextlib.contextmanager
 def encrypted(context: ssl.SSLContext) -> Iterator[int]:
     """Serve `ok` over HTTPS with the certificate of `context`; gives the port."""
