@@ -1,191 +1,130 @@
-"""`edge trust add`, `remove` and `list`: which roots there are."""
+"""`edge trust add`: trust a root here, and install it further."""
 
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli_trust.output import explained, json_option, open_store, print_json, print_table, printable
-from edge.errors import ConfigError
+from edge.cli_trust.output import (
+    dry_option,
+    explained,
+    json_option,
+    open_record,
+    open_store,
+    print_json,
+    refresh_bundles,
+)
+from edge.cli_trust.show import describe_anchor, print_additions
+from edge.cli_trust.source import is_url, label_of, naming_source, parse_source, read_source
+from edge.cli_trust.targets import (
+    ALL,
+    TARGETS,
+    check_rights,
+    choose_places,
+    confirm,
+    parse_targets,
+    this_machine,
+    yes_option,
+)
+from edge.cli_trust.tasks import Task, describe_tasks, open_places, plan_lines, print_done
 
 if TYPE_CHECKING:
-    from cryptography import x509
+    from edge_certs.trust.installations import Status
+    from edge_certs.trust.store import Addition, TrustStore
+    from edge_certs.trust.stores.machine import Machine
+    from edge_certs.trust.stores.place import Place
 
-    from edge_certs.trust.store import Addition, Anchor
 
-_dry_option = click.option("--dry-run", is_flag=True, help="Change nothing, say what would be done")
+@dataclass(frozen=True, slots=True)
+class _Adding:
+    """What `edge trust add` was told."""
+
+    source: str
+    label: str | None
+    fingerprint: str | None
+    force: str
+    to: tuple[str, ...]
+    registry: tuple[str, ...]
+    is_confirmed: bool
+    dry_run: bool
+    as_json: bool
+
+    @property
+    def name(self) -> str:
+        """What the roots are called: as given, or as the file."""
+        return self.label or label_of(self.source)
+
+    def again(self) -> list[str]:
+        """Return the words of the same command but for its targets, for another user and from any folder."""
+        source = self.source if is_url(self.source) or self.source == "-" else os.path.abspath(self.source)
+        flags = (("--label", self.label), ("--fingerprint", self.fingerprint), ("--force", self.force))
+        given = [word for flag, value in flags if value for word in (flag, value)]
+        return ["trust", "add", source, *given, *(word for name in self.registry for word in ("--registry", name))]
 
 
 @click.command("add")
-@click.argument("file")
+@click.argument("source", metavar="FILE|URL|-")
 @click.option("--label", help="Name to remove it by [default: the file's name]")
-@click.option("--fingerprint", help="SHA-256 that one of the certificates must have")
+@click.option("--fingerprint", help="SHA-256 that the certificate must have; an http URL needs it")
 @click.option("--force", default="", metavar="REASON", help="Add it in spite of what is wrong with it")
-@_dry_option
+@click.option("--to", multiple=True, metavar="TARGETS", help=f"Install it further: {', '.join((*TARGETS, ALL))}")
+@click.option("--registry", multiple=True, metavar="HOST[:PORT]", help="For --to docker: a registry that it signs")
+@yes_option
+@dry_option
 @json_option
-def add_command(file: str, label: str | None, fingerprint: str | None, force: str, dry_run: bool, as_json: bool) -> int:
-    """Trust the root certificates in FILE, or in standard input for '-': PEM, DER or PKCS#7."""
-    from edge_certs.trust.anchors import parse_anchors
-
-    content = _content(file)
+def add_command(**options: Any) -> int:
+    """Trust the root certificates in FILE, at URL, or in standard input for '-': PEM, DER or PKCS#7."""
+    adding = _Adding(**options)
+    targets = parse_targets("--to", adding.to)
     with explained():
-        store = open_store()
-        with _naming(file):
-            certificates = parse_anchors(content)
-            _check_fingerprint(certificates, fingerprint)
-            now = datetime.now(UTC).replace(microsecond=0)
-            change = store.plan if dry_run else store.add
-            additions = change(certificates, label or _label(file), now, force)
-        if not dry_run:
-            _refresh()
-    _show_additions(additions, dry_run=dry_run, as_json=as_json)
+        content = read_source(adding.source, is_pinned=adding.fingerprint is not None)
+        certificates = parse_source(adding.source, content, adding.fingerprint)
+        store, now = open_store(), datetime.now(UTC).replace(microsecond=0)
+        with naming_source(adding.source):
+            additions = store.plan(certificates, adding.name, now, adding.force)
+        machine = this_machine()
+        chosen = choose_places(targets, machine, adding.registry)
+        tasks = _plan(additions, chosen.places, store)
+        for remark in chosen.remarks:
+            click.echo(f"edge: {remark}", err=True)
+        if adding.dry_run:
+            _show(adding, additions, tasks, None)
+            return 0
+        check_rights(open_places(tasks), adding.again(), "--to")
+        confirm(open_places(tasks), plan_lines(tasks), is_confirmed=adding.is_confirmed)
+        additions = store.add(certificates, adding.name, now, adding.force)
+        refresh_bundles()
+        done = _install(tasks, machine, now)
+    _show(adding, additions, tasks, done)
     return 0
 
 
-@click.command("remove")
-@click.argument("name", metavar="LABEL|FINGERPRINT")
-@_dry_option
-@json_option
-def remove_command(name: str, dry_run: bool, as_json: bool) -> int:
-    """Remove the roots that were added with this label, or the one with this SHA-256."""
-    with explained():
-        store = open_store()
-        removed = store.select(name) if dry_run else store.remove(name)
-        if not dry_run:
-            _refresh()
-    verb = "would remove" if dry_run else "removed"
-    if as_json:
-        print_json({"removed": [_described(anchor) for anchor in removed], "dry_run": dry_run})
-        return 0
-    for anchor in removed:
-        click.echo(f"{verb} {_subject(anchor)} (label {anchor.label!r}, sha256:{anchor.sha256})")
-    if not removed:
-        click.echo(f"unchanged: no root is called {name!r}; see edge trust list")
-    return 0
+def _plan(additions: Sequence[Addition], places: Sequence[Place], store: TrustStore) -> list[Task]:
+    from edge_certs.trust.installations import plan_install, root_of
+
+    roots = [root_of(item.anchor, store) for item in additions]
+    return [Task(root, place, plan_install(root, place)) for place in places for root in roots]
 
 
-@click.command("list")
-@json_option
-def list_command(as_json: bool) -> int:
-    """List the roots that were added, and what is wrong with each."""
-    with explained():
-        anchors = open_store().anchors()
-    if as_json:
-        print_json({"anchors": [_described(anchor) for anchor in anchors]})
-    elif not anchors:
-        click.echo("no root was added; add one with: edge trust add FILE")
+def _install(tasks: Sequence[Task], machine: Machine, now: datetime) -> list[Status]:
+    record = open_record()
+    return [record.install(task.root, task.place, machine, now) for task in tasks]
+
+
+def _show(adding: _Adding, additions: Sequence[Addition], tasks: Sequence[Task], done: Sequence[Status] | None) -> None:
+    if adding.as_json:
+        rows = [{**describe_anchor(item.anchor), "added": item.is_new and not adding.dry_run} for item in additions]
+        print_json({"anchors": rows, "dry_run": adding.dry_run, "places": describe_tasks(tasks, done or ())})
+        return
+    print_additions(additions, dry_run=adding.dry_run)
+    if done is None:
+        files = [open_store().path_of(item.anchor.sha256) for item in additions if item.is_new]
+        for line in (*(f"would write {path}" for path in files), *plan_lines(tasks)):
+            click.echo(line)
     else:
-        _print_table(anchors)
-    return 0
-
-
-@contextmanager
-def _naming(file: str) -> Iterator[None]:
-    """Say which file was refused, and go on saying that it was refused."""
-    from edge_certs.errors import place
-    from edge_certs.trust.anchors import AnchorRefused
-
-    try:
-        yield
-    except AnchorRefused as error:
-        subject = "standard input" if file == "-" else place(file)
-        raise AnchorRefused(f"{subject}: {error.found}", error.advice) from error
-
-
-def _content(file: str) -> bytes:
-    """Return what is to be added. That it cannot be read is the command's fault, as a wrong name is."""
-    from edge_certs.errors import CertificateError
-    from edge_certs.files import MAX_FILE_SIZE, read_file
-
-    if file != "-":
-        try:
-            return read_file(Path(file), "root certificate")
-        except CertificateError as error:
-            raise ConfigError(str(error)) from error
-    content = sys.stdin.buffer.read(MAX_FILE_SIZE + 1)
-    if len(content) > MAX_FILE_SIZE:
-        raise ConfigError(f"standard input: more than {MAX_FILE_SIZE} bytes; give the root certificate alone")
-    return content
-
-
-def _check_fingerprint(certificates: Sequence[x509.Certificate], wanted: str | None) -> None:
-    from edge_certs.trust.anchors import AnchorRefused, fingerprint
-    from edge_certs.trust.store import normal_fingerprint
-
-    if wanted is None:
-        return
-    if len(normal_fingerprint(wanted)) != 64:
-        raise ConfigError(f"--fingerprint {wanted!r}: not a SHA-256; give its 64 hexadecimal digits")
-    found = [fingerprint(certificate) for certificate in certificates]
-    if found != [normal_fingerprint(wanted)]:
-        raise AnchorRefused(
-            f"its SHA-256 is {' and '.join(found)}, not the one of --fingerprint",
-            "ask whoever gave you the fingerprint; this may be another's certificate",
-        )
-
-
-def _label(file: str) -> str:
-    return "stdin" if file == "-" else Path(file).stem
-
-
-def _refresh() -> None:
-    """Let whatever names a bundle already see the change; also after a change whose refresh was interrupted."""
-    from edge_certs.files import edge_home
-    from edge_certs.trust.variables import refresh_bundles
-
-    refresh_bundles(edge_home(os.environ))
-
-
-def _show_additions(additions: Sequence[Addition], *, dry_run: bool, as_json: bool) -> None:
-    if as_json:
-        rows = [{**_described(item.anchor), "added": item.is_new and not dry_run} for item in additions]
-        print_json({"anchors": rows, "dry_run": dry_run})
-        return
-    for item in additions:
-        certificate = item.anchor.certificate
-        verb = ("would add" if dry_run else "added") if item.is_new else "unchanged:"
-        click.echo(f"{verb} {_subject(item.anchor)} (label {item.anchor.label!r})")
-        click.echo(f"  issuer  {printable(certificate.issuer.rfc4514_string())}")
-        click.echo(f"  valid   {certificate.not_valid_before_utc.date()} to {certificate.not_valid_after_utc.date()}")
-        click.echo(f"  sha256  {item.anchor.sha256}")
-        for defect in item.defects:
-            click.echo(f"  {defect.severity.value:7} {defect.text}")
-
-
-def _described(anchor: Anchor) -> dict[str, Any]:
-    from edge_certs.trust.defects import find_defects
-
-    certificate = anchor.certificate
-    now = datetime.now(UTC)
-    defects = find_defects(certificate, now)
-    return {
-        "label": anchor.label,
-        "sha256": anchor.sha256,
-        "subject": certificate.subject.rfc4514_string(),
-        "issuer": certificate.issuer.rfc4514_string(),
-        "not_before": certificate.not_valid_before_utc.isoformat(),
-        "not_after": certificate.not_valid_after_utc.isoformat(),
-        "days_left": (certificate.not_valid_after_utc - now).days,
-        "added_at": anchor.added_at.isoformat(),
-        "forced": anchor.forced,
-        "defects": [{"code": item.code, "severity": item.severity.value, "text": item.text} for item in defects],
-    }
-
-
-def _print_table(anchors: Sequence[Anchor]) -> None:
-    rows = []
-    for row in map(_described, anchors):
-        wrong = ", ".join(item["code"] for item in row["defects"] if item["severity"] != "remark") or "nothing"
-        rows.append((row["label"], row["subject"], str(row["days_left"]), row["sha256"][:16], wrong))
-    print_table(("label", "subject", "days left", "sha256", "wrong with it"), rows)
-
-
-def _subject(anchor: Anchor) -> str:
-    return printable(anchor.certificate.subject.rfc4514_string())
+        print_done(tasks, done)

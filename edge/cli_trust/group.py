@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
-from edge.cli_trust.anchors import add_command, list_command, remove_command
+from edge.cli_trust.add import add_command
 from edge.cli_trust.check import check_command
 from edge.cli_trust.detect import detect_command
+from edge.cli_trust.listing import list_command
+from edge.cli_trust.remove import remove_command
 from edge.cli_trust.variables import bundle_command, env_command, run_command
 from edge.errors import ConfigError
 

@@ -14,11 +14,13 @@ import click
 from edge.errors import EdgeError
 
 if TYPE_CHECKING:
+    from edge_certs.trust.installations import Installations
     from edge_certs.trust.store import TrustStore
 
 # A table that goes into a file or a pipe is not to be cut.
 PIPE_WIDTH = 200
 
+dry_option = click.option("--dry-run", is_flag=True, help="Change nothing, say what would be done")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON")
 
 
@@ -54,6 +56,25 @@ def open_store() -> TrustStore:
     from edge_certs.trust.store import TrustStore
 
     return TrustStore(edge_home(os.environ))
+
+
+def open_record() -> Installations:
+    """Return the record of what was installed further, below this user's EDGE_HOME; raises as `open_store`."""
+    from edge_certs.files import edge_home
+    from edge_certs.trust.installations import Installations
+
+    return Installations(edge_home(os.environ))
+
+
+def refresh_bundles() -> None:
+    """Let whatever names a bundle already see the change; also after a change whose refresh was interrupted.
+
+    Raises CertificateError: a bundle cannot be made or written.
+    """
+    from edge_certs.files import edge_home
+    from edge_certs.trust.variables import refresh_bundles as refresh
+
+    refresh(edge_home(os.environ))
 
 
 def print_json(value: object) -> None:

@@ -328,7 +328,7 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["add"], "missing argument 'FILE'; see edge trust add --help"),
+        (["add"], "missing argument 'FILE|URL|-'; see edge trust add --help"),
         (["frob"], "no such command 'frob'; see edge trust --help"),
         (["list", "--jsn"], "--jsn: unknown option; did you mean --json"),
         (["run"], "missing argument 'COMMAND...'; see edge trust run --help"),

@@ -1,0 +1,119 @@
+"""`edge trust remove`: take a root out of every store that it was installed in, and of those alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import click
+
+from edge.cli_trust.output import (
+    dry_option,
+    explained,
+    json_option,
+    open_record,
+    open_store,
+    print_json,
+    refresh_bundles,
+)
+from edge.cli_trust.show import describe_anchor, subject
+from edge.cli_trust.targets import ALL, EDGE, check_rights, confirm, parse_targets, this_machine, yes_option
+from edge.cli_trust.tasks import Task, describe_tasks, open_places, plan_lines, print_done, where
+from edge.errors import ConfigError
+
+if TYPE_CHECKING:
+    from edge_certs.trust.installations import Status
+    from edge_certs.trust.store import Anchor, TrustStore
+    from edge_certs.trust.stores.machine import Machine
+    from edge_certs.trust.stores.place import Place
+
+
+@click.command("remove")
+@click.argument("name", metavar="LABEL|FINGERPRINT")
+@click.option("--from", "origin", multiple=True, metavar="TARGETS", help="Only from these [default: from all]")
+@yes_option
+@dry_option
+@json_option
+def remove_command(name: str, origin: tuple[str, ...], is_confirmed: bool, dry_run: bool, as_json: bool) -> int:
+    """Remove the roots with this label, or the one with this SHA-256, from wherever `add` installed them."""
+    targets = parse_targets("--from", origin) or [ALL]
+    with explained():
+        store, machine = open_store(), this_machine()
+        anchors = store.select(name)
+        tasks = _plan(anchors, targets, store, machine)
+        gone = anchors if {ALL, EDGE} & set(targets) else []
+        _check_kept(gone, tasks)
+        if dry_run:
+            _show(name, gone, tasks, None, as_json=as_json)
+            return 0
+        check_rights(open_places(tasks), ["trust", "remove", name], "--from")
+        confirm(open_places(tasks), plan_lines(tasks), is_confirmed=is_confirmed)
+        done = _remove(gone, tasks, store, machine)
+        others = _places_that_trust(gone, store, machine)
+    _show(name, gone, tasks, done, as_json=as_json)
+    for place in others:
+        click.echo(f"edge: {where(place)} trusts it still; it was not installed there from here", err=True)
+    return 0
+
+
+def _plan(anchors: Sequence[Anchor], targets: Sequence[str], store: TrustStore, machine: Machine) -> list[Task]:
+    from edge_certs.trust.installations import root_of
+    from edge_certs.trust.stores.targets import open_place
+
+    record, tasks = open_record(), []
+    for anchor in anchors:
+        root = root_of(anchor, store)
+        for entry in record.of(anchor.sha256):
+            if ALL in targets or entry.target in targets:
+                place = open_place(entry.kind, entry.location, machine)
+                tasks.append(Task(root, place, place.removing(root)))
+    return tasks
+
+
+def _check_kept(gone: Sequence[Anchor], tasks: Sequence[Task]) -> None:
+    """What is installed elsewhere has to stay known here, or nobody could remove it there."""
+    removed = {(task.root.sha256, task.place.kind, task.place.location) for task in tasks}
+    for anchor in gone:
+        entries = open_record().of(anchor.sha256)
+        left = [item.target for item in entries if (item.sha256, item.kind, item.location) not in removed]
+        if left:
+            names = " and ".join(dict.fromkeys(left))
+            raise ConfigError(
+                f"--from edge: {anchor.label!r} is installed in {names}, too; name all of them, or leave out --from"
+            )
+
+
+def _remove(gone: Sequence[Anchor], tasks: Sequence[Task], store: TrustStore, machine: Machine) -> list[Status]:
+    """Our own store comes last: as long as something is left elsewhere, the same command can be given again."""
+    record = open_record()
+    done = [record.remove(task.root, task.place, machine) for task in tasks]
+    for anchor in gone:
+        store.remove(anchor.sha256)
+    refresh_bundles()
+    return done
+
+
+def _places_that_trust(gone: Sequence[Anchor], store: TrustStore, machine: Machine) -> list[Place]:
+    from edge_certs.trust.installations import find_trusting, root_of
+
+    roots = [root_of(anchor, store) for anchor in gone]
+    return [place for root in roots for place in find_trusting(root, machine)]
+
+
+def _show(
+    name: str, gone: Sequence[Anchor], tasks: Sequence[Task], done: Sequence[Status] | None, *, as_json: bool
+) -> None:
+    if as_json:
+        rows = [describe_anchor(item) for item in gone]
+        print_json({"removed": rows, "dry_run": done is None, "places": describe_tasks(tasks, done or ())})
+        return
+    if not gone and not tasks:
+        click.echo(f"unchanged: no root is called {name!r}; see edge trust list")
+    for anchor in gone:
+        verb = "would remove" if done is None else "removed"
+        click.echo(f"{verb} {subject(anchor)} (label {anchor.label!r}, sha256:{anchor.sha256})")
+    if done is None:
+        for line in plan_lines(tasks):
+            click.echo(line)
+    else:
+        print_done(tasks, done)
