@@ -65,7 +65,9 @@ def test_bundle_and_extra_are_readable_for_whoever_mounts_them(home: Path) -> No
 
 def test_bundle_that_is_there_is_not_written_again(home: Path) -> None:
     before = write_trust(home, {}).bundle.stat()
-    assert write_trust(home, {}).bundle.stat() == before
+    after = write_trust(home, {}).bundle.stat()
+    # Not all of it: reading the file may change the time of its last access.
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_bundle_follows_what_is_added_and_removed(home: Path) -> None:
