@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edge import __version__
+from edge.cli_cert.group import cert_group
 from edge.cli_control import drain_command, reload_command, scale_command, status_command, stop_command
 from edge.cli_trust.group import trust_group
 from edge.config import SECTIONS, Given, all_options, build_settings, nearest, section_options
@@ -143,6 +144,7 @@ serve_command = click.Command(
     help=_SERVE_HELP,
 )
 _program.add_command(serve_command)
+_program.add_command(cert_group)
 _program.add_command(trust_group)
 for command in (status_command, reload_command, scale_command, drain_command, stop_command):
     _program.add_command(command)

@@ -25,7 +25,15 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from edge_certs.errors import CertificateError, naming, place
 from edge_certs.files import locked, read_file, user_name, write_private
 from edge_certs.intermediate import INTERMEDIATE_LIFETIME, Intermediate
-from edge_certs.leaf import CLOCK_SKEW, ORGANIZATION, encode_key, key_usage, permitted_subtrees, sign_leaf
+from edge_certs.leaf import (
+    CLOCK_SKEW,
+    LEAF_LIFETIME,
+    ORGANIZATION,
+    encode_key,
+    key_usage,
+    permitted_subtrees,
+    sign_leaf,
+)
 from edge_certs.x509 import (
     Certificate,
     check_dates,
@@ -75,16 +83,16 @@ class LocalAuthority:
                     _make_root(root_path, now)
         return _load_root(root_path, now)
 
-    def issue(self, names: Sequence[str], now: datetime) -> Certificate:
+    def issue(self, names: Sequence[str], now: datetime, lifetime: timedelta = LEAF_LIFETIME) -> Certificate:
         """Return a new certificate with a new key, both in memory only, for the hosts and IP addresses `names`.
 
-        It is valid for 30 days from `now` (UTC), or as long as the root.
+        It is valid for `lifetime` from `now` (UTC), or as long as the root.
 
         Raises CertificateError: there is no name, one of them is outside of what the root may sign, or the root has
         expired.
         """
         self._check_dates(now)
-        return sign_leaf(names, self._root, self._key, now)
+        return sign_leaf(names, self._root, self._key, now, lifetime)
 
     def delegate(self, now: datetime, lifetime: timedelta = INTERMEDIATE_LIFETIME) -> Intermediate:
         """Return a new intermediate, valid for `lifetime` from `now` (UTC) or as long as the root.

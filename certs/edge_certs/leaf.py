@@ -32,11 +32,15 @@ HOST = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?(?:(?!-)[a-z0-9_-]{1,63}(?<!-)\.)*(?!
 
 
 def sign_leaf(
-    names: Sequence[str], issuer: x509.Certificate, key: ec.EllipticCurvePrivateKey, now: datetime
+    names: Sequence[str],
+    issuer: x509.Certificate,
+    key: ec.EllipticCurvePrivateKey,
+    now: datetime,
+    lifetime: timedelta = LEAF_LIFETIME,
 ) -> Certificate:
     """Return a new certificate with a new key for the hosts and IP addresses `names`; its chain is itself alone.
 
-    It is valid for 30 days from `now` (UTC), or as long as its issuer.
+    It is valid for `lifetime` from `now` (UTC), or as long as its issuer.
 
     Raises CertificateError: there is no name, or one of them is outside of what the issuer may sign.
     """
@@ -45,8 +49,10 @@ def sign_leaf(
     subjects = list(dict.fromkeys(general_name(name) for name in names))
     check_permitted(subjects, issuer)
     own = ec.generate_private_key(ec.SECP256R1())
-    leaf = _builder(subjects, own.public_key(), issuer, now).sign(key, SHA256())
-    return describe([leaf], encode_key(own), None, None)
+    until = min(now + lifetime, issuer.not_valid_after_utc)
+    leaf = _builder(subjects, own.public_key(), issuer).not_valid_before(now - CLOCK_SKEW).not_valid_after(until)
+    signed = leaf.sign(key, SHA256())
+    return describe([signed], encode_key(own), None, None)
 
 
 def general_name(name: str) -> x509.GeneralName:
@@ -110,7 +116,7 @@ def encode_key(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _builder(
-    names: Sequence[x509.GeneralName], public: ec.EllipticCurvePublicKey, issuer: x509.Certificate, now: datetime
+    names: Sequence[x509.GeneralName], public: ec.EllipticCurvePublicKey, issuer: x509.Certificate
 ) -> x509.CertificateBuilder:
     # No common name: OpenSSL holds one that looks like a host to the root's constraints when there are only addresses.
     # Both key identifiers: Python 3.13 refuses a chain without them.
@@ -118,8 +124,6 @@ def _builder(
     return (
         x509.CertificateBuilder(issuer.subject, x509.Name([ORGANIZATION]), public)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(min(now + LEAF_LIFETIME, issuer.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(key_usage(authority=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)

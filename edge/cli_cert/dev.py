@@ -1,0 +1,51 @@
+"""`edge cert dev`: certificates of the local root as files, and the root in the stores of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+
+from edge.cli_cert.output import dry_option, explained, home, json_option, named, now, print_json, printable, show_left
+
+# As `edge serve --dev` serves, but for the wildcard, which OpenSSL's clients do not take for any name.
+DEFAULT_NAMES = ("localhost", "127.0.0.1", "::1")
+
+
+@click.command("dev")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--out", metavar="FOLDER", default=".", help="Where to write files [default: the current folder]")
+@dry_option
+@json_option
+def dev_command(names: tuple[str, ...], out: str, dry_run: bool, as_json: bool) -> int:
+    """Make a certificate of the local root for NAMEs (localhost and its addresses by default), as two files."""
+    from edge_certs.ca import LocalAuthority
+    from edge_certs.dev_files import write_dev_files
+
+    moment = now()
+    with TemporaryDirectory() as rehearsal:
+        with explained():
+            root = home() / "dev" / "root.pem"
+            # A rehearsal makes no root, but says what is wrong with a name.
+            authority = LocalAuthority.open(Path(rehearsal) if dry_run and not root.exists() else home(), moment)
+        with named():
+            files = write_dev_files(authority, names or DEFAULT_NAMES, Path(out), moment, dry_run=dry_run)
+    if as_json:
+        print_json(
+            {
+                "cert": str(files.cert),
+                "key": str(files.key),
+                "root": str(root),
+                "names": list(files.certificate.names),
+                "not_after": files.certificate.not_after.isoformat(),
+                "new": files.is_new,
+                "dry_run": dry_run,
+            }
+        )
+        return 0
+    verb = ("would write" if dry_run else "written") if files.is_new else "unchanged:"
+    left = show_left(files.certificate.not_after, moment)
+    click.echo(printable(f"{verb} {files.cert} and {files.key}"))
+    click.echo(printable(f"  for {', '.join(files.certificate.names)}, {left} left, signed by {root}"))
+    return 0

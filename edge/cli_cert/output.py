@@ -1,0 +1,84 @@
+"""What the commands of `edge cert` have in common: exit codes for errors, and how dates and steps are shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from edge.cli_trust.output import json_option, print_json, print_table, printable
+from edge.errors import ConfigError, EdgeError
+
+__all__ = [
+    "dry_option",
+    "explained",
+    "home",
+    "json_option",
+    "named",
+    "now",
+    "print_json",
+    "print_table",
+    "printable",
+    "show_left",
+]
+
+dry_option = click.option("--dry-run", is_flag=True, help="Change nothing, say what would be done")
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Give errors of the certificates' room the exit code of what failed at work.
+
+    Raises EdgeError (1).
+    """
+    from edge_certs.errors import CertificateError
+
+    try:
+        yield
+    except CertificateError as error:
+        raise EdgeError(str(error)) from error
+
+
+@contextmanager
+def named() -> Iterator[None]:
+    """Give errors of what the command names, a file or a name, the exit code of a wrong command.
+
+    Raises ConfigError (2).
+    """
+    from edge_certs.errors import CertificateError
+
+    try:
+        yield
+    except CertificateError as error:
+        raise ConfigError(str(error)) from error
+
+
+def home() -> Path:
+    """Return the folder for everything that lasts.
+
+    Raises CertificateError: no home is known for this user.
+    """
+    from edge_certs.files import edge_home
+
+    return edge_home(os.environ)
+
+
+def now() -> datetime:
+    """Return the time of this machine's clock, in UTC, to the second."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def show_left(until: datetime, moment: datetime) -> str:
+    """Return the time from `moment` to `until` in the unit that matters."""
+    left = (until - moment).total_seconds()
+    if left < 0:
+        return f"expired {show_left(moment, until)} ago" if until != moment else "0 minutes"
+    if left >= 2 * 86400:
+        return f"{int(left // 86400)} days"
+    if left >= 2 * 3600:
+        return f"{int(left // 3600)} hours"
+    return f"{int(left // 60)} minutes"
