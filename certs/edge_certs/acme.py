@@ -126,6 +126,11 @@ class AcmeProblem(CertificateError):
         self.status = status
         self.retry_at = retry_at
 
+    def named(self, subject: str) -> AcmeProblem:
+        """Return the same problem with `subject` in front."""
+        found = f"{subject}: {self.found}"
+        return AcmeProblem(found, self.advice, kind=self.kind, status=self.status, retry_at=self.retry_at)
+
 
 # What an operator can do about it, by the error types of RFC 8555 section 6.7 and of the drafts in use.
 ADVICE = {

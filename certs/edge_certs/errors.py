@@ -18,6 +18,10 @@ class CertificateError(Exception):
         self.found = found
         self.advice = advice
 
+    def named(self, subject: str) -> CertificateError:
+        """Return the same error with `subject` in front."""
+        return CertificateError(f"{subject}: {self.found}", self.advice)
+
     def __str__(self) -> str:
         return f"{self.found}; {self.advice}" if self.advice else self.found
 
@@ -31,7 +35,7 @@ def naming(subject: str) -> Iterator[None]:
     try:
         yield
     except CertificateError as error:
-        raise CertificateError(f"{subject}: {error.found}", error.advice) from error
+        raise error.named(subject) from error
 
 
 def place(path: str | PathLike[str]) -> str:

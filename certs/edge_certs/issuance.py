@@ -95,6 +95,8 @@ class Issuer:
             ended = replace(started, outcome=Outcome.FAILED, error=str(error), is_refused=_is_refusal(error))
             if isinstance(error, AcmeProblem):
                 ended = replace(ended, retry_at=error.retry_at)
+            if ended.is_refused:
+                lineage.drop_order()
             ledger.amend(lambda now_is: now_is.finish(started, ended))
             raise
         except asyncio.CancelledError:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from edge_certs.acme import AcmeProblem
 from edge_certs.ari import ASK_INTERVAL, MAX_ASK_INTERVAL, choose_instant, encode_certificate_id
 from edge_certs.csr import is_covered
 from edge_certs.errors import CertificateError
@@ -143,7 +144,8 @@ class Keeper:
         ends = turn.state.not_after
         serves = "there is none yet" if ends is None else f"valid until {show_time(ends)}"
         next_at = show_time(turn.state.next_at or self.clock())
-        logger.error("%s: certificate not renewed: %s; next try %s, %s", lineage.name, error, next_at, serves)
+        said = error.found if isinstance(error, AcmeProblem) and error.retry_at is not None else str(error)
+        logger.error("%s: certificate not renewed: %s; next try %s, %s", lineage.name, said, next_at, serves)
         # At least: where not even the ledger can be written, nothing else would slow this down.
         return max(_until(turn.state, self.clock()), FAULT_SLEEP)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -28,6 +28,9 @@ KEPT = timedelta(days=8)
 
 # A file that is read on each attempt has to stay small; Let's Encrypt gives out 300 orders in three hours.
 MAX_ATTEMPTS = 1000
+
+# Hosts that share a folder have clocks that differ; what is later still was made while a clock was wrong.
+CLOCK_SKEW = timedelta(hours=1)
 
 # A mass revocation renews once; twice more is for what goes wrong then.
 MAX_ASKED = 3
@@ -93,8 +96,12 @@ class Ledger:
     attempts: tuple[Attempt, ...] = ()
 
     def start(self, attempt: Attempt) -> Ledger:
-        """Return the ledger with `attempt` in it, and without those that nothing depends on any more."""
-        kept = [each for each in self.attempts if attempt.at - each.at < KEPT]
+        """Return the ledger with `attempt` in it, and without those that nothing depends on any more.
+
+        One that is still to come was made while the clock was ahead: it counts as made now.
+        """
+        past = [replace(each, at=min(each.at, attempt.at)) for each in self.attempts]
+        kept = [each for each in past if attempt.at - each.at < KEPT]
         return Ledger((*kept, attempt)[-MAX_ATTEMPTS:])
 
     def finish(self, started: Attempt, ended: Attempt) -> Ledger:
@@ -113,16 +120,15 @@ class Ledger:
         """
         failed: list[Attempt] = []
         for attempt in reversed(self._of(names)):
+            if attempt.at > now + CLOCK_SKEW:
+                continue
             if attempt.outcome is Outcome.ISSUED and not attempt.is_staging:
                 break
             if attempt.outcome in (Outcome.FAILED, Outcome.STARTED):
                 failed.append(attempt)
         if not failed:
             return Failures()
-        last = failed[0]
-        # A clock that was ahead has left instants that are still to come: what counts is how long ago, at least none.
-        ahead = max(last.at - now, timedelta(0))
-        return Failures(len(failed), last.at - ahead, None if last.retry_at is None else last.retry_at - ahead)
+        return Failures(len(failed), failed[0].at, failed[0].retry_at)
 
     def wants_staging(self, names: tuple[str, ...]) -> bool:
         """Return whether the next attempt for `names` is to be a rehearsal, where there is a place for one."""
@@ -138,11 +144,12 @@ class Ledger:
         """Return until when `limits` forbid a real attempt for `names` at `now`; None: they do not."""
         if limits is None:
             return None
-        counted = [each for each in self.attempts if not each.is_staging and not each.is_renewal]
+        past = [each for each in self.attempts if each.at <= now + CLOCK_SKEW]
+        counted = [each for each in past if not each.is_staging and not each.is_renewal]
         issued = [each for each in counted if _same(each.names, names) and each.outcome is Outcome.ISSUED]
         holds = [
-            _window(counted, limits.orders, limits.orders_period, "orders of this account", now),
-            _window(issued, limits.same_names, limits.same_names_period, "certificates for exactly these names", now),
+            _window(counted, limits.orders, limits.orders_period, "orders of this account"),
+            _window(issued, limits.same_names, limits.same_names_period, "certificates for exactly these names"),
         ]
         return max((hold for hold in holds if hold is not None and hold.at > now), key=_at, default=None)
 
@@ -151,8 +158,9 @@ class Ledger:
 
         Its renewals count against no limit of its own: one whose window is always past would have them without end.
         """
-        asked = [each for each in self._of(names) if each.is_renewal and each.outcome is Outcome.ISSUED]
-        hold = _window(asked, MAX_ASKED, ASKED_PERIOD, "renewals that the authority asked for", now)
+        past = [each for each in self._of(names) if each.at <= now + CLOCK_SKEW]
+        asked = [each for each in past if each.is_renewal and each.outcome is Outcome.ISSUED]
+        hold = _window(asked, MAX_ASKED, ASKED_PERIOD, "renewals that the authority asked for")
         return hold if hold is not None and hold.at > now else None
 
     def encode(self) -> bytes:
@@ -189,9 +197,9 @@ def staging_of(directory: str) -> str | None:
     return STAGING if directory == PRODUCTION else None
 
 
-def _window(attempts: Iterable[Attempt], count: int, period: timedelta, what: str, now: datetime) -> Hold | None:
+def _window(attempts: Iterable[Attempt], count: int, period: timedelta, what: str) -> Hold | None:
     """When the oldest of the last `count` is older than `period`, there is room for another one."""
-    last = sorted(min(attempt.at, now) for attempt in attempts)[-count:]
+    last = sorted(attempt.at for attempt in attempts)[-count:]
     if len(last) < count:
         return None
     return Hold(last[0] + period, f"{count} {what} within {_show_period(period)}: no more are made")

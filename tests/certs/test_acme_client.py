@@ -5,19 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 from cryptography import x509
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge_certs.acme import AcmeProblem, Request, Session
 from edge_certs.acme_client import MAX_CONTENT_SIZE, AcmeClient, HttpsClient, Solver, utc_now
@@ -26,26 +22,11 @@ from edge_certs.ari import encode_certificate_id
 from edge_certs.challenges import DNS_01, HTTP_01, Challenge, ChallengeStore
 from edge_certs.csr import check_issued, encode_csr, generate_key
 from edge_certs.errors import CertificateError
-from edge_certs.jws import AccountKey, parse_base64url
-from tests.certs.forge import NOW, forge
+from edge_certs.jws import AccountKey
+from tests.certs.authority import DROP, Clock, Said, answering, payload_of, problem, sign
+from tests.certs.forge import NOW
 
-ROOT = forge(dates=(NOW - timedelta(days=9000), NOW + timedelta(days=9000)))
 NAMES = ("shop.example",)
-DROP = b"drop"
-
-
-@dataclass(frozen=True)
-class Said:
-    """A response, or with `DROP` as its content a connection that ends without one."""
-
-    status: int
-    content: bytes
-    fields: tuple[tuple[str, str], ...] = ()
-
-
-def problem(kind: str, status: int, *fields: tuple[str, str]) -> Said:
-    document = {"type": f"urn:ietf:params:acme:error:{kind}", "detail": "because"}
-    return Said(status, json.dumps(document).encode(), fields)
 
 
 @dataclass
@@ -59,12 +40,12 @@ class Authority:
     is_proven: bool = True
 
     def answer(self, path: str, content: bytes) -> Said:
-        payload = self._payload(content)
+        payload = payload_of(content)
         self.asked.append((path, payload))
         if self.instead.get(path):
             return self.instead[path].pop(0)
         if path == "/finalize":
-            self._sign(payload["csr"])
+            self.chain = sign(payload["csr"], NOW, timedelta(days=90), 0x8765_4321)
         parts: dict[str, object] = {
             "/dir": self._directory(),
             "/account": {"status": "valid"},
@@ -102,37 +83,6 @@ class Authority:
         status = "valid" if self.is_proven else "pending"
         return {"status": status, "identifier": {"type": "dns", "value": NAMES[0]}, "challenges": shown}
 
-    def _payload(self, content: bytes) -> dict[str, Any]:
-        signed = json.loads(content) if content else {}
-        payload = json.loads(parse_base64url(signed.get("payload", "")) or b"{}")
-        assert isinstance(payload, dict)
-        return payload
-
-    def _sign(self, csr: str) -> None:
-        request = x509.load_der_x509_csr(parse_base64url(csr))
-        key = request.public_key()
-        names = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        builder = x509.CertificateBuilder(ROOT.certificate.subject, x509.Name([]), key, 0x8765_4321)
-        builder = builder.not_valid_before(NOW).not_valid_after(NOW + timedelta(days=90))
-        identifier = x509.AuthorityKeyIdentifier(b"\x01" * 20, None, None)
-        builder = builder.add_extension(names, critical=False).add_extension(identifier, critical=False)
-        self.chain = builder.sign(ROOT.key, SHA256()).public_bytes(Encoding.PEM)
-
-
-@dataclass
-class Clock:
-    """Stands still, but for what is slept."""
-
-    now_is: datetime = NOW
-    slept: list[float] = field(default_factory=list)
-
-    def now(self) -> datetime:
-        return self.now_is
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now_is += timedelta(seconds=seconds)
-
 
 @dataclass
 class Customer:
@@ -160,30 +110,14 @@ Act = Callable[[Customer], Coroutine[object, object, None]]
 @asynccontextmanager
 async def authority_at(folder: Path) -> AsyncIterator[Authority]:
     """Serve an authority over TLS on a free port; its own root is `ca.pem` in `folder`."""
-    root = trustme.CA()
-    root.cert_pem.write_to_path(folder / "ca.pem")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    root.issue_cert("localhost").configure_cert(context)
     authority = Authority(0)
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-            size = next((int(line[15:]) for line in head.split("\r\n") if line.startswith("content-length:")), 0)
-            said = authority.answer(head.split()[1], await reader.readexactly(size))
-            if said.content != DROP:
-                fields = {"replay-nonce": "n", "content-length": str(len(said.content)), "connection": "close"}
-                lines = "".join(f"{name}: {value}\r\n" for name, value in (*fields.items(), *said.fields))
-                body = b"" if head.startswith("head") else said.content
-                writer.write(f"HTTP/1.1 {said.status} X\r\n{lines}\r\n".encode() + body)
-                await writer.drain()
-        writer.close()
-        with suppress(ConnectionError, ssl.SSLError):
-            await writer.wait_closed()
+    def answer(path: str, content: bytes) -> Said:
+        # Looked up at each request: tests put themselves in its place.
+        return authority.answer(path, content)
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
-    async with server:
-        authority.port = server.sockets[0].getsockname()[1]
+    async with answering(folder, answer) as port:
+        authority.port = port
         yield authority
 
 
@@ -368,7 +302,7 @@ def test_window_of_a_certificate_is_asked_for_by_its_id(tmp_path: Path) -> None:
     async def act(customer: Customer) -> None:
         certificate = x509.load_pem_x509_certificate(await customer.issue())
         window = b'{"suggestedWindow": {"start": "2027-04-01T00:00:00Z", "end": "2027-04-03T00:00:00Z"}}'
-        path = f"/ari/{encode_certificate_id(certificate)}".lower()
+        path = f"/ari/{encode_certificate_id(certificate)}"
         customer.authority.instead[path] = [Said(200, window, (("retry-after", "21600"),))]
         info = await customer.client.ask_renewal(certificate)
         assert info.window.end - info.window.start == timedelta(days=2)

@@ -9,7 +9,7 @@ import pytest
 
 from edge_certs.acme import AcmeProblem, Answer, Call, Resource
 from edge_certs.acme_order import MAX_ALTERNATES, POLL_TIMEOUT, Action, Issued, Order, Present, State, Wait, Wanted
-from edge_certs.challenges import DNS_01, HTTP_01, TLS_ALPN_01, Challenge
+from edge_certs.challenges import DNS_01, DNS_PERSIST_01, HTTP_01, TLS_ALPN_01, Challenge
 from edge_certs.errors import CertificateError
 from edge_certs.jws import AccountKey
 from tests.certs.forge import NOW, forge
@@ -413,3 +413,33 @@ def test_first_chain_is_taken_when_none_of_some_alternates_has_the_root() -> Non
     order = at_download(root="Nobody")
     tell(order, answer(CHAIN, alternates=ALTERNATES), *[answer(CHAIN)] * MAX_ALTERNATES)
     assert order.next(NOW) == Issued(CHAIN)
+
+
+def persistent(**more: Any) -> dict[str, Any]:
+    challenge = {"type": DNS_PERSIST_01, "url": "https://ca.test/persist", "status": "pending"}
+    return {**authorization(), "challenges": [{**challenge, "issuer-domain-names": ["ca.test", "ca.example"], **more}]}
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (("shop.example",), "ca.test; accounturi=https://ca.test/acct/1"),
+        (("shop.example", "*.shop.example"), "ca.test; accounturi=https://ca.test/acct/1; policy=wildcard"),
+    ],
+)
+def test_standing_record_names_the_authority_and_the_account(names: tuple[str, ...], text: str) -> None:
+    order = Order(wanted(*names, kinds=(DNS_PERSIST_01,), account="https://ca.test/acct/1"), KEY)
+    tell(order, CREATED, answer(persistent()))
+    present = order.next(NOW)
+    assert isinstance(present, Present)
+    [challenge] = present.challenges
+    assert challenge.record == ("_validation-persist.shop.example", text)
+    order.presented()
+    assert order.next(NOW) == Call("https://ca.test/persist", {})
+
+
+@pytest.mark.parametrize("issuers", [None, [], ["ca.test; x=y"], ["ca test"], ["ca.test\nx"]])
+def test_authority_without_a_name_for_the_record_is_refused(issuers: object) -> None:
+    order = Order(wanted(kinds=(DNS_PERSIST_01,)), KEY)
+    with pytest.raises(CertificateError):
+        tell(order, CREATED, answer(persistent(**{"issuer-domain-names": issuers})))

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from edge_certs.csr import check_issued, encode_csr, generate_key, is_address, parse_name
+from edge_certs.csr import KEY_TYPES, check_issued, encode_csr, generate_key, is_address, is_covered, parse_name
 from edge_certs.errors import CertificateError
+from edge_certs.x509 import parse_key
 from tests.certs.forge import forge
 
 
@@ -71,3 +72,31 @@ def test_chain_without_one_of_the_names_is_refused() -> None:
 def test_answer_that_is_no_chain_is_refused(content: bytes) -> None:
     with pytest.raises(CertificateError):
         check_issued(content, generate_key(), ["shop.example"])
+
+
+@pytest.mark.parametrize("kind", KEY_TYPES)
+def test_key_is_of_the_kind_that_was_asked_for(kind: str) -> None:
+    key, _ = parse_key(generate_key(kind))
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        assert key.curve.name == {"p256": "secp256r1", "p384": "secp384r1"}[kind]
+    else:
+        assert isinstance(key, rsa.RSAPrivateKey)
+        assert f"rsa{key.key_size}" == kind
+    assert x509.load_der_x509_csr(encode_csr(generate_key(kind), ["shop.example"])).is_signature_valid
+
+
+@pytest.mark.parametrize(
+    ("name", "names", "covered"),
+    [
+        ("shop.example", ("shop.example",), True),
+        ("api.shop.example", ("*.shop.example",), True),
+        ("a.api.shop.example", ("*.shop.example",), False),
+        ("shop.example", ("*.shop.example",), False),
+        ("*.shop.example", ("*.shop.example",), True),
+        ("*.example", ("*.*.example",), False),
+        ("192.0.2.1", ("*.0.2.1",), False),
+        ("192.0.2.1", ("192.0.2.1",), True),
+    ],
+)
+def test_wildcard_serves_one_label(name: str, names: tuple[str, ...], covered: bool) -> None:
+    assert is_covered(name, names) is covered

@@ -95,15 +95,22 @@ def test_attempt_that_ended_is_not_gone_on_with(outcome: Outcome) -> None:
     assert made((5, outcome, False)).unfinished(NAMES) is None
 
 
-def test_clock_that_was_ahead_does_not_hold_back_for_long() -> None:
-    started = Attempt(NOW + timedelta(days=400), NAMES)
-    ended = replace(started, outcome=Outcome.FAILED, error="no", retry_at=started.at + MINUTE)
-    ledger = Ledger().start(started).finish(started, ended)
-    assert ledger.failures(NAMES, NOW) == Failures(1, NOW, NOW + MINUTE)
-    many = Ledger(tuple(Attempt(started.at, NAMES, Outcome.ISSUED) for _ in range(5)))
-    hold = many.hold(NAMES, LETS_ENCRYPT_LIMITS, NOW)
-    assert hold is not None
-    assert hold.at == NOW + timedelta(days=7)
+def test_attempts_that_are_still_to_come_hold_nothing_back() -> None:
+    ahead = NOW + timedelta(days=400)
+    failed = Attempt(ahead, NAMES, Outcome.FAILED, retry_at=ahead + MINUTE)
+    assert Ledger((failed,)).failures(NAMES, NOW) == Failures()
+    issued = Ledger(tuple(Attempt(ahead, NAMES, Outcome.ISSUED, is_renewal=number > 4) for number in range(9)))
+    assert issued.hold(NAMES, LETS_ENCRYPT_LIMITS, NOW) is None
+    assert issued.hold_asked(NAMES, NOW) is None
+    # From the next one on they count as made then: a clock that is set twice a day is no way round a limit.
+    held = issued.start(Attempt(NOW, NAMES)).hold(NAMES, LETS_ENCRYPT_LIMITS, NOW)
+    assert held is not None
+    assert held.at == NOW + timedelta(days=7)
+
+
+def test_clocks_of_two_hosts_may_differ_a_little() -> None:
+    ahead = NOW + timedelta(minutes=30)
+    assert Ledger((Attempt(ahead, NAMES, Outcome.FAILED),)).failures(NAMES, NOW) == Failures(1, ahead, None)
 
 
 def test_broken_connection_asks_for_no_rehearsal() -> None:
