@@ -23,11 +23,6 @@ HTTP_ADVICE = "use https, or give the SHA-256 of the certificate with --fingerpr
 UNTRUSTED_ADVICE = "fetch the file by other means, or from an http URL with --fingerprint"
 
 
-def is_url(text: str) -> bool:
-    """Return whether `text` is a URL that `fetch` takes, and not the name of a file."""
-    return text.lower().startswith(("http://", "https://"))
-
-
 def fetch(url: str, context: ssl.SSLContext, *, is_pinned: bool) -> bytes:
     """Return what `url` holds, at most `MAX_FILE_SIZE` bytes, in at most `TOTAL_TIMEOUT` seconds.
 

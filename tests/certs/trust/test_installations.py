@@ -15,6 +15,7 @@ from edge_certs.trust.stores.anchor_folder import AnchorFolder
 from edge_certs.trust.stores.debian import LAYOUT, debian
 from edge_certs.trust.stores.docker import DockerRegistry
 from edge_certs.trust.stores.machine import Finished, Machine
+from edge_certs.trust.stores.macos import KEYCHAIN, MacKeychain
 from edge_certs.trust.stores.place import Root
 from tests.certs.forge import AUTHORITY, NOW, child_environment, forge
 from tests.certs.trust.stores.recording import Answer, Recording, machine, make_root
@@ -55,6 +56,16 @@ def test_root_is_installed_once_and_removed_once(on: Machine, record: Installati
     assert record.remove(root, place, on) is Status.UNCHANGED
     assert record.all() == []
     assert not place.trusts(root)
+
+
+def test_installation_that_was_interrupted_is_completed(on: Machine, record: Installations, tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    place = DockerRegistry(on, REGISTRY)
+    record.install(root, place, on, NOW)
+    path = tmp_path / "home/trust/installed.json"
+    path.write_text(path.read_text().replace("true", "false"))
+    assert record.install(root, place, on, NOW) is Status.INSTALLED
+    assert [entry.complete for entry in record.all()] == [True]
 
 
 def test_root_that_somebody_else_installed_is_not_ours_to_remove(
@@ -143,6 +154,23 @@ def test_removal_that_fails_keeps_the_entry(record: Installations, tmp_path: Pat
         record.remove(root, place, on)
     assert [entry.complete for entry in record.all()] == [False]
     assert record.remove(root, place, on) is Status.STILL_TRUSTED
+
+
+def test_removal_after_which_the_root_is_there_still_is_a_failure(record: Installations, tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    find = f"security find-certificate -a -p {KEYCHAIN}"
+    add = f"security add-trusted-cert -d -r trustRoot -k {KEYCHAIN} {root.file}"
+    verify = f"security verify-cert -L -l -c {root.file} -p ssl -k {KEYCHAIN}"
+    distrust = f"security remove-trusted-cert -d {root.file}"
+    delete = f"security delete-certificate -Z {root.sha1.upper()} {KEYCHAIN}"
+    there = Answer(Finished(0, root.pem))
+    answers: dict[str, Answer | list[Answer]] = dict.fromkeys((add, verify, distrust, delete), Answer())
+    on = machine(tmp_path, Recording(answers | {find: [Answer(), there]}), system="Darwin")
+    place = MacKeychain(on)
+    assert record.install(root, place, on, NOW) is Status.INSTALLED
+    with pytest.raises(CertificateError, match=r"^system /Library/.*: it has the root still, though each step succ"):
+        record.remove(root, place, on)
+    assert [entry.complete for entry in record.all()] == [False]
 
 
 def test_presences_are_ours_and_then_those_of_others(on: Machine, record: Installations, tmp_path: Path) -> None:

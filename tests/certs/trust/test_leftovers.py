@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import json
 import shlex
 import subprocess
 from pathlib import Path
 
-from edge_certs.files import abandoned_writes
+import pytest
+
+from edge_certs.files import abandoned_writes, write_private
 from edge_certs.trust.leftovers import leftovers
 from edge_certs.trust.store import TrustStore
 from tests.certs.forge import AUTHORITY, NOW, forge
@@ -42,3 +45,27 @@ def test_files_of_others_are_no_leftovers(tmp_path: Path) -> None:
 
 def test_folder_that_is_not_there_has_no_abandoned_writes(tmp_path: Path) -> None:
     assert abandoned_writes(tmp_path / "nosuch") == []
+
+
+@pytest.mark.parametrize("is_file", [False, True])
+def test_installation_that_was_interrupted_is_a_leftover_and_so_is_what_it_was_writing(
+    is_file: bool, tmp_path: Path
+) -> None:
+    """A location is a folder, or the file that Java has."""
+    home, tree = tmp_path / "home", tmp_path / "tree"
+    [addition] = TrustStore(home).add([ROOT.certificate], "corp", NOW, "")
+    location = tree / "etc/java/cacerts"
+    (location if not is_file else location.parent).mkdir(parents=True)
+    temporary = (location.parent if is_file else location) / ".cacerts.abcd1234.tmp"
+    temporary.touch()
+    sha256 = addition.anchor.sha256
+    entry = {"sha256": sha256, "target": "java", "kind": "java", "location": "/etc/java/cacerts"}
+    rows = [{**entry, "at": NOW.isoformat(), "complete": complete} for complete in (False, True)]
+    write_private(home / "trust/installed.json", json.dumps({"version": 1, "installations": rows}).encode())
+    interrupted, write = leftovers(home, tree)
+    assert (interrupted.path, interrupted.command) == (
+        Path("/etc/java/cacerts"),
+        f"edge trust remove {sha256[:16]} --from java",
+    )
+    assert interrupted.text == "installing or removing a root in java was interrupted"
+    assert (write.path, write.text) == (temporary, "a write that was interrupted")

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import assert_never
 
 from edge_certs.errors import CertificateError, place, reason
 from edge_certs.files import write_public
@@ -80,6 +81,8 @@ def describe(step: Step) -> str:
             return f"run {shlex.join(command)}"
         case Rework(path, command):
             return f"run {shlex.join(str(path) if part == COPY else part for part in command)}"
+        case _:
+            assert_never(step)
 
 
 def perform(step: Step, machine: Machine) -> None:
@@ -102,6 +105,8 @@ def perform(step: Step, machine: Machine) -> None:
         case MakeFolder(path):
             with _explained(path):
                 _make_folders(path, 0o700)
+        case _:
+            assert_never(step)
 
 
 def _rework(path: Path, command: tuple[str, ...], machine: Machine) -> None:

@@ -42,8 +42,9 @@ def test_root_of_somebody_else_is_trusted_and_not_ours(tmp_path: Path) -> None:
     folder = tmp_path / "etc/docker/certs.d/a.example"
     folder.mkdir(parents=True)
     (folder / "broken.crt").write_bytes(b"garbage")
-    (folder / "ca.crt").write_bytes(root.pem)
     [place] = docker_places(machine(tmp_path, Recording({})))
+    assert not place.trusts(root)
+    (folder / "ca.crt").write_bytes(root.pem)
     assert (place.trusts(root), place.holds(root)) == (True, False)
 
 

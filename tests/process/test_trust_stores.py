@@ -1,0 +1,228 @@
+"""The stores of this system for real: its own tools change them, its own programs go by them.
+
+The system's and Java's are copies in a namespace; that this machine's own are as they were is looked at in the end.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trustme
+
+from edge_certs.trust.installations import Installations
+from edge_certs.trust.leftovers import leftovers
+from tests.process.server import DEADLINE, clean_environment
+from tests.process.system_tree import SystemTree, fingerprint_of_stores, need_tree
+from tests.process.tls_proxy import site
+
+PYTHON = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=20).read().decode())"
+JAVA = """
+import java.net.URI;
+import java.net.http.*;
+public class Client {
+    public static void main(String[] words) throws Exception {
+        var answer = HttpClient.newHttpClient().send(HttpRequest.newBuilder(URI.create(words[0])).build(),
+            HttpResponse.BodyHandlers.ofString());
+        System.out.println(answer.body());
+    }
+}
+"""
+CHROMIUM = (
+    *("chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server"),
+)
+
+
+@dataclass(frozen=True)
+class Corporate:
+    """The intranet of a company: a site, and the root that signed it."""
+
+    url: str
+    root: Path
+    authority: trustme.CA
+
+
+@pytest.fixture
+def corporate(tmp_path: Path) -> Iterator[Corporate]:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "corp.pem"))
+    with site(authority, "localhost") as port:
+        yield Corporate(f"https://localhost:{port}/", tmp_path / "corp.pem", authority)
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[SystemTree]:
+    need_tree()
+    before = fingerprint_of_stores()
+    yield SystemTree(tmp_path / "tree")
+    assert fingerprint_of_stores() == before
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    scrubbed = clean_environment(EDGE_HOME=str(tmp_path / "home"), HOME=str(tmp_path))
+    return {name: value for name, value in scrubbed.items() if not name.startswith(("XDG_", "SUDO_", "JAVA"))}
+
+
+def edge_trust(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "edge", "trust", *arguments]
+
+
+def ok(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_programs_that_go_by_the_system_trust_a_root_from_add_to_remove(
+    corporate: Corporate, tree: SystemTree, environ: dict[str, str]
+) -> None:
+    programs = {"urllib": [sys.executable, "-c", PYTHON, corporate.url]}
+    if shutil.which("curl"):
+        programs["curl"] = ["curl", "--silent", "--show-error", "--noproxy", "*", corporate.url]
+
+    def answers() -> dict[str, str]:
+        done = {name: tree.run(*command, environ=environ) for name, command in programs.items()}
+        return {name: item.stdout.strip() or item.stderr for name, item in done.items()}
+
+    bundle = tree.copy_of("/etc/ssl/certs/ca-certificates.crt")
+    before = bundle.read_bytes()
+    assert all("certificate" in text for text in answers().values())
+    added = ok(tree.run(*edge_trust("add", str(corporate.root), "--to", "system", "--yes"), environ=environ))
+    assert "\ninstalled: system /usr/local/share/ca-certificates; programs that run already see it after a " in added
+    assert set(answers().values()) == {"ok"}
+    assert "  edge, system  " in ok(tree.run(*edge_trust("list"), environ=environ))
+    again = ok(tree.run(*edge_trust("add", str(corporate.root), "--to", "system", "--yes"), environ=environ))
+    assert again.endswith("unchanged: system /usr/local/share/ca-certificates\n")
+    ok(tree.run(*edge_trust("remove", "corp", "--yes"), environ=environ))
+    assert all("certificate" in text for text in answers().values())
+    assert bundle.read_bytes() == before
+    assert list(tree.copies["/usr/local/share/ca-certificates"].glob("edge-*")) == []
+
+
+def test_command_of_the_system_that_fails_leaves_nothing_behind(
+    corporate: Corporate, tree: SystemTree, environ: dict[str, str]
+) -> None:
+    folder = tree.copies["/usr/local/share/ca-certificates"]
+    before = sorted(folder.iterdir())
+    # The system's command wants a temporary file, and there is no folder for it.
+    environ["TMPDIR"] = "/nosuch"
+    done = tree.run(*edge_trust("add", str(corporate.root), "--to", "system", "--yes"), environ=environ)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(
+        "edge: system /usr/local/share/ca-certificates: command 'update-ca-certificates': exit"
+    )
+    assert done.stderr.count("\n") == 1
+    assert sorted(folder.iterdir()) == before
+    assert Installations(Path(environ["EDGE_HOME"])).all() == []
+
+
+def test_kill_while_the_systems_command_runs_is_seen_and_ended(
+    corporate: Corporate, tree: SystemTree, environ: dict[str, str]
+) -> None:
+    hook = tree.copies["/etc/ca-certificates/update.d"] / "kill"
+    hook.write_text('#!/bin/sh\nkill -KILL "$EDGE_PID"\n')
+    hook.chmod(0o755)
+    add = edge_trust("add", str(corporate.root), "--to", "system", "--yes")
+    # The shell becomes the command, and so their process id is the same.
+    done = tree.run("sh", "-c", 'EDGE_PID=$$ exec "$@"', "sh", *add, environ=environ)
+    assert done.returncode == -signal.SIGKILL
+    hook.unlink()
+    home = Path(environ["EDGE_HOME"])
+    [found] = leftovers(home)
+    assert found.text == "installing or removing a root in system was interrupted"
+    program, trust, *words = found.command.split()
+    assert (program, trust) == ("edge", "trust")
+    assert "removed: system" in ok(tree.run(*edge_trust(*words, "--yes"), environ=environ))
+    assert leftovers(home) == []
+    assert list(tree.copies["/usr/local/share/ca-certificates"].glob("edge-*")) == []
+    added = ok(tree.run(*add, environ=environ))
+    assert "\ninstalled: system " in added
+
+
+@pytest.fixture
+def java(tree: SystemTree) -> SystemTree:
+    if shutil.which("keytool") is None:
+        pytest.skip("needs keytool of default-jre-headless")
+    return tree
+
+
+def keytool_trusts(tree: SystemTree, leaf: Path, environ: dict[str, str]) -> bool:
+    """Whether Java's own tool finds a way from the certificate to a root of the runtime; it asks when it does not."""
+    store = leaf.with_suffix(".keystore")
+    command = f"keytool -importcert -trustcacerts -alias x -file {leaf} -keystore {store} -storepass changeit"
+    done = tree.run(*command.split(), environ=environ)
+    store.unlink(missing_ok=True)
+    return "Trust this certificate?" not in done.stdout + done.stderr
+
+
+def test_java_trusts_a_root_from_add_to_remove(
+    corporate: Corporate, java: SystemTree, environ: dict[str, str], tmp_path: Path
+) -> None:
+    leaf = tmp_path / "leaf.pem"
+    corporate.authority.issue_cert("intranet.corp.example").cert_chain_pems[0].write_to_path(str(leaf))
+    assert not keytool_trusts(java, leaf, environ)
+    added = ok(java.run(*edge_trust("add", str(corporate.root), "--to", "java", "--yes"), environ=environ))
+    assert "\ninstalled: java " in added
+    assert "; restart what runs on Java" in added
+    assert keytool_trusts(java, leaf, environ)
+    ok(java.run(*edge_trust("remove", "corp", "--yes"), environ=environ))
+    assert not keytool_trusts(java, leaf, environ)
+
+
+def test_https_client_of_java_trusts_it_too(
+    corporate: Corporate, java: SystemTree, environ: dict[str, str], tmp_path: Path
+) -> None:
+    if shutil.which("javac") is None:
+        pytest.skip("needs javac of default-jdk-headless")
+    (tmp_path / "Client.java").write_text(JAVA)
+    client = ["java", str(tmp_path / "Client.java"), corporate.url]
+    assert "unable to find valid certification path" in java.run(*client, environ=environ).stderr
+    ok(java.run(*edge_trust("add", str(corporate.root), "--to", "java", "--yes"), environ=environ))
+    assert ok(java.run(*client, environ=environ)) == "ok\n"
+
+
+def browse(url: str, environ: dict[str, str], profile: Path) -> str:
+    """Return the page that Chromium shows, and what it says about its failures."""
+    done = subprocess.run(
+        [*CHROMIUM, f"--user-data-dir={profile}", "--dump-dom", url],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=2 * DEADLINE,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("folder", [".pki/nssdb", ".local/share/pki/nssdb"])
+def test_chromium_accepts_a_site_after_add_to_nss(
+    folder: str, corporate: Corporate, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """Chromium before M146, or one with an old folder, and Chromium since then with none."""
+    for tool in ("chromium", "certutil"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+    if folder == ".pki/nssdb":
+        (tmp_path / folder).mkdir(parents=True)
+    profile = tmp_path / "profile"
+    assert "ERR_CERT_AUTHORITY_INVALID" in browse(corporate.url, environ, profile)
+    added = ok(
+        subprocess.run(
+            edge_trust("add", str(corporate.root), "--to", "nss"),
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+    )
+    assert added.endswith(f"installed: nss {tmp_path / folder}; restart the browser\n")
+    assert ">ok</pre>" in browse(corporate.url, environ, profile)
+    assert (tmp_path / ".pki").exists() == (folder == ".pki/nssdb")
