@@ -205,6 +205,9 @@ class TimeoutSettings:
     worker: float = setting(
         30.0, seconds(), "--worker-timeout", help="without a sign of life of a worker's event loop until it is replaced"
     )
+    app: float = setting(
+        0.0, seconds(0), "--app-timeout", shown="none", help="for the application to begin its answer (504); 0 = none"
+    )
     disconnect_grace: float = setting(
         0.0,
         seconds(0),

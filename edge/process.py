@@ -188,6 +188,8 @@ class EdgeProcess:
             if slept and link.pinged_at:
                 link.pinged_at = now  # it was this process that stood still, and the answer may be there unread
             link.check(now)
+            if self.settings.timeouts.app:
+                link.end_late(now, self.settings.timeouts.app)
 
     def _close_idle(self, now: float) -> None:
         keep_alive = self.settings.timeouts.keep_alive

@@ -82,6 +82,7 @@ class Exchange:
         "_pending",
         "_pending_complete",
         "_sent",
+        "_whole_at",
         "_window",
         "answered",
         "client_address",
@@ -125,6 +126,7 @@ class Exchange:
         # Of a request whose content comes after its head: what a worker has got of it, and whether that was all.
         self._sent: bytes
         self._ended: bool
+        self._whole_at: float
 
     # Towards the worker.
 
@@ -152,7 +154,7 @@ class Exchange:
         size = len(request)
         frames = wire.HEADER.pack(size + len(body), size, stream, wire.REQUEST, flags) + request + body
         if not head.complete:
-            self._sent, self._ended = b"", False
+            self._sent, self._ended, self._whole_at = b"", False, 0.0
             frames += self._drain_pending()
             if not self._pending:
                 self._client.want_content(self)  # it stopped reading while there was no worker
@@ -319,6 +321,24 @@ class Exchange:
             return True
         self._fail(502, f"worker {self.worker} died")
         return False
+
+    def is_late(self, now: float, limit: float) -> bool:
+        """Tell whether the application has begun no answer `limit` seconds after it had the whole request.
+
+        The sweep asks; that is when the end of content that came after the head is put down.
+        """
+        if self.answered or self.link is None:
+            return False
+        if self.head.complete:
+            return self.sent_at + limit < now
+        if not self._ended:
+            return False
+        self._whole_at = self._whole_at or now
+        return self._whole_at + limit < now
+
+    def app_timed_out(self, limit: float) -> None:
+        """The application takes too long."""
+        self._fail(504, f"no answer of the application within {limit:g} s")
 
     def queue_timed_out(self) -> None:
         """No worker had room in time."""

@@ -117,6 +117,12 @@ class WorkerLink(asyncio.Protocol):
         if self._is_retired:
             self.retire()
 
+    def end_late(self, now: float, limit: float) -> None:
+        """Answer for the application where it has begun no answer within `limit` seconds."""
+        for exchange in list(self.streams.values()):
+            if exchange.is_late(now, limit):
+                exchange.app_timed_out(limit)
+
     def close(self) -> None:
         """Hang up once what was written has left."""
         self._writer.flush()

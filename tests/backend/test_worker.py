@@ -27,10 +27,11 @@ Application = Callable[
 class Case:
     """A worker with an application of the test's own, and one edge's connection to it."""
 
-    def __init__(self, app: Application) -> None:
+    def __init__(self, app: Application, **settings: Any) -> None:
         listener, control = socket.socketpair()
         with listener, control:
-            self.worker = Worker(replace(SETTINGS, number=3, root_path="", ws_ping_interval=0.0), listener, control)
+            of = replace(SETTINGS, number=3, root_path="", ws_ping_interval=0.0, **settings)
+            self.worker = Worker(of, listener, control)
         self.worker.app = app
         self.worker.loop = asyncio.get_running_loop()
         self.transport = MemoryTransport()
@@ -268,3 +269,58 @@ async def test_close_sends_what_was_written_first() -> None:
     case.connection.close()
     assert [frame[0] for frame in case.transport.take()] == [wire.HELLO, wire.READY]
     assert case.transport.is_closed
+
+
+# Leaving
+
+
+@in_loop
+async def test_worker_that_is_told_to_stop_serves_until_its_edges_have_hung_up() -> None:
+    case = Case(hello)
+    finishing = asyncio.create_task(case.worker._finish())
+    await turn()
+    case.request(stream=1)
+    assert [frame[0] for frame in await case.take()] == [wire.RESPONSE]
+    await turn()
+    assert not finishing.done()
+    case.connection.connection_lost(None)
+    await asyncio.wait_for(finishing, 5)
+
+
+@in_loop
+async def test_worker_cuts_off_what_runs_when_the_drain_time_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    case = Case(app, drain_timeout=0.02)
+    case.request()
+    await case.worker._finish()
+    assert "worker 3: 1 application calls cut off at the end" in caplog.text
+    assert [frame[:4] for frame in case.transport.take()[2:]] == [(wire.RESET, 0, 1, b"app-error")]
+    assert case.transport.is_closed
+
+
+@in_loop
+async def test_application_call_is_cancelled_when_its_client_has_been_gone_for_the_grace_time() -> None:
+    ended: asyncio.Queue[None] = asyncio.Queue()
+
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.put_nowait(None)
+
+    case = Case(app, disconnect_grace=0.02)
+    for stream in (1, 2, 3):
+        case.request(stream=stream)
+    await turn()
+    case.send(wire.RESET, stream=1, head=b"cancelled")
+    await turn()
+    assert ended.empty()
+    case.send(wire.RESET, stream=2, head=b"cancelled")
+    for _ in range(2):
+        await asyncio.wait_for(ended.get(), 5)
+    assert len(case.connection.tasks) == 1
+    assert [(frame[0], frame[2]) for frame in await case.take()] == [(wire.RESET, 1), (wire.RESET, 2)]
+    case.connection.connection_lost(None)
+    await asyncio.wait_for(ended.get(), 5)

@@ -117,6 +117,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "drain_timeout": ("8s", "timeouts", "drain", 8.0),
     "startup_timeout": ("9s", "timeouts", "startup", 9.0),
     "worker_timeout": ("2m", "timeouts", "worker", 120.0),
+    "app_timeout": ("10s", "timeouts", "app", 10.0),
     "disconnect_grace": ("500ms", "timeouts", "disconnect_grace", 0.5),
     "max_requests": ("50", "pool", "max_requests", 50),
     "max_requests_jitter": ("5", "pool", "max_requests_jitter", 5),

@@ -399,3 +399,44 @@ async def test_wait_that_took_too_long_is_a_503_with_retry_after() -> None:
     client = MemoryClient()
     exchange(client).queue_timed_out()
     assert client.take() == [("refuse", 503, "no worker had room in time", ((b"retry-after", b"1"),))]
+
+
+# Time
+
+
+@pytest.mark.parametrize("of_head", [{}, {"upgrade": b"key"}])
+@in_loop
+async def test_answer_that_does_not_begin_in_time_is_a_504(of_head: dict[str, Any]) -> None:
+    case = Case(**of_head)
+    await case.end.take()
+    case.exchange.sent_at = 100.0
+    case.end.link.end_late(105.0, 5.0)
+    assert case.client.take() == []
+    case.end.link.end_late(105.1, 5.0)
+    assert case.client.take() == [("refuse", 504, "no answer of the application within 5 s", ())]
+    assert await case.end.take() == [(wire.RESET, 0, 1, b"cancelled", b"")]
+    case.end.link.end_late(200.0, 5.0)
+    assert case.client.take() == []
+
+
+@in_loop
+async def test_client_that_sends_slowly_has_the_time_of_the_application_not_counted() -> None:
+    case = Case(b"POST", complete=False)
+    case.exchange.sent_at = 100.0
+    case.end.link.end_late(200.0, 5.0)
+    case.exchange.feed(b"all", True)
+    case.client.take()
+    case.end.link.end_late(201.0, 5.0)
+    case.end.link.end_late(206.0, 5.0)
+    assert case.client.take() == []
+    case.end.link.end_late(206.1, 5.0)
+    assert case.client.take() == [("refuse", 504, "no answer of the application within 5 s", ())]
+
+
+@in_loop
+async def test_answer_that_has_begun_may_take_its_time() -> None:
+    case = Case()
+    case.answer()
+    case.exchange.sent_at = 100.0
+    case.end.link.end_late(200.0, 5.0)
+    assert case.client.take() == []

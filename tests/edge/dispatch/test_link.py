@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from edge.dispatch.link import SILENCE
 from edge_backend import wire
 from tests.edge.dispatch.ends import HEAD, MemoryClient, WorkerEnd, dispatcher, exchange, worker
 from tests.ends import in_loop
@@ -151,3 +152,112 @@ async def test_close_sends_what_was_written_first() -> None:
     end.link.close()
     assert [frame[0] for frame in end.transport.take()] == [wire.REQUEST]
     assert end.transport.is_closed
+
+
+# Retiring
+
+
+@in_loop
+async def test_retired_worker_gets_nothing_new_and_is_hung_up_on_when_it_has_finished() -> None:
+    of = dispatcher()
+    end = worker(of)
+    running, late = exchange(MemoryClient()), exchange(MemoryClient())
+    of.submit(running, HEAD)
+    await end.take()
+    end.link.retire()
+    of.submit(late, HEAD)
+    assert late.worker == -1
+    assert [frame[0] for frame in await end.take()] == [wire.DRAIN]
+    end.link.check(1.0)
+    assert [frame[0] for frame in await end.take()] == [wire.PING, wire.DRAIN]
+    assert not end.transport.is_closed
+    end.send(wire.encode_frame(wire.RESPONSE, wire.END, 1, ANSWER, b"ok"))
+    end.link.check(1.5)
+    assert end.transport.is_closed
+
+
+@in_loop
+async def test_idle_worker_that_is_retired_is_hung_up_on_at_once() -> None:
+    end = worker(dispatcher())
+    end.link.retire()
+    assert end.transport.is_closed
+
+
+@in_loop
+async def test_worker_that_is_retired_before_it_is_ready_gets_no_request() -> None:
+    of = dispatcher()
+    end = WorkerEnd(of)
+    end.link.retire()
+    end.link.check(0.5)
+    end.greet()
+    item = exchange(MemoryClient())
+    of.submit(item, HEAD)
+    assert item.worker == -1
+    end.link.check(1.0)
+    assert end.transport.is_closed
+
+
+# Signs of life
+
+
+@in_loop
+async def test_silent_worker_gets_nothing_new_until_it_answers(caplog: pytest.LogCaptureFixture) -> None:
+    of = dispatcher()
+    end = worker(of)
+    end.link.check(10.0)
+    end.link.check(11.9)
+    assert [frame[0] for frame in await end.take()] == [wire.PING]
+    assert not end.link.is_silent
+    with caplog.at_level(logging.WARNING):
+        end.link.check(10.0 + SILENCE)
+        end.link.check(13.0)
+    assert caplog.text.count("worker 0: no sign of life for 2.0 s; no new requests") == 1
+    assert end.link.is_silent
+    item = exchange(MemoryClient())
+    of.submit(item, HEAD)
+    assert item.worker == -1
+    end.send(wire.encode_frame(wire.PONG, 0, 0))
+    assert item.worker == 0
+    assert not end.link.is_silent
+
+
+@in_loop
+async def test_worker_that_answers_is_asked_again() -> None:
+    end = worker(dispatcher())
+    for now in (1.0, 1.5):
+        end.link.check(now)
+        end.send(wire.encode_frame(wire.PONG, 0, 0))
+    assert [frame[0] for frame in await end.take()] == [wire.PING, wire.PING]
+
+
+@in_loop
+async def test_silent_worker_that_was_retired_stays_so() -> None:
+    of = dispatcher()
+    end = worker(of)
+    running, late = exchange(MemoryClient()), exchange(MemoryClient())
+    of.submit(running, HEAD)
+    end.link.check(1.0)
+    end.link.check(9.0)
+    end.link.retire()
+    end.send(wire.encode_frame(wire.PONG, 0, 0))
+    of.submit(late, HEAD)
+    assert late.worker == -1
+
+
+@in_loop
+async def test_requests_are_counted() -> None:
+    of = dispatcher()
+    end = worker(of)
+    for _ in range(3):
+        of.submit(exchange(MemoryClient()), HEAD)
+    assert end.link.requests == 3
+
+
+@pytest.mark.parametrize(("version", "foreign"), [(9, True), (wire.VERSION, False)])
+@in_loop
+async def test_worker_of_another_version_is_known_as_such(version: int, foreign: bool) -> None:
+    end = WorkerEnd(dispatcher())
+    end.send(wire.encode_frame(wire.HELLO, 0, 0, b"edge-wire\n%d\n1\n1" % version))
+    end.send(wire.HEADER.pack(2**32 - 1, 0, 1, wire.DATA, 0))
+    assert end.transport.is_aborted
+    assert end.link.is_foreign == foreign

@@ -1,0 +1,57 @@
+"""What loses no request, under load from clients of every kind: reload, recycling, scaling."""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter
+from pathlib import Path
+
+from edge import control
+from tests.process.load import APPLICATION, Load
+from tests.process.server import Authority, serving, wait_until
+from tests.process.test_control import ready, status
+
+
+def posts_seen(folder: Path) -> Counter[str]:
+    """How often the application has seen each POST."""
+    path = folder / "notes"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return Counter(line.split()[1] for line in lines if line.startswith("POST"))
+
+
+def assert_nothing_lost(load: Load, folder: Path) -> None:
+    assert load.failures == []
+    assert {code for _, code in load.statuses} <= {200, 101}
+    assert set(posts_seen(folder).values()) == {1}
+
+
+def test_twenty_reloads_lose_no_request(tmp_path: Path, authority: Authority) -> None:
+    environ = {"EDGE_HOME": str(tmp_path / "home")}
+    with serving(tmp_path, APPLICATION, "--workers", "2", authority=authority) as server:
+        with Load(server.port, authority.client_context()) as load:
+            for number in range(20):
+                assert control.reload(environ, timeout=60) == 2
+                assert load.failures == [], number
+            load.wait_more(1)
+        assert_nothing_lost(load, tmp_path)
+        assert min(ready(tmp_path)) >= 40
+        assert status(tmp_path)["restarts"] == 0
+
+
+def test_workers_that_are_replaced_every_50_requests_lose_none(tmp_path: Path, authority: Authority) -> None:
+    arguments = ("--workers", "2", "--max-requests", "50", "--max-requests-jitter", "20")
+    with serving(tmp_path, APPLICATION, *arguments, authority=authority) as server:
+        with Load(server.port, authority.client_context()) as load:
+            wait_until(lambda: load.failures or min(ready(tmp_path), default=0) >= 6, "six workers were replaced")
+        assert_nothing_lost(load, tmp_path)
+        server.wait_error(r"worker 0: replaced: [0-9]+ requests; it finishes what runs")
+
+
+def test_scaling_up_and_down_loses_no_request(tmp_path: Path, authority: Authority) -> None:
+    with serving(tmp_path, APPLICATION, "--workers", "2", authority=authority) as server:
+        with Load(server.port, authority.client_context()) as load:
+            for size, number in ((3, signal.SIGTTIN), (2, signal.SIGTTOU), (1, signal.SIGTTOU), (2, signal.SIGTTIN)):
+                server.process.send_signal(number)
+                wait_until(lambda: len(server.workers()) == len(ready(tmp_path)) == size, f"{size} workers")  # noqa: B023
+            load.wait_more(1)
+        assert_nothing_lost(load, tmp_path)
