@@ -320,7 +320,9 @@ def test_trust_alone_shows_its_commands(capsys: pytest.CaptureFixture[str]) -> N
     assert "  bundle " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["add", "remove", "list", "bundle", "env", "run", "check", "detect"])
+@pytest.mark.parametrize(
+    "command", ["add", "remove", "list", "bundle", "env", "run", "check", "detect", "doctor", "refresh"]
+)
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert output(capsys, command, "--help").startswith(f"Usage: edge trust {command} [OPTIONS]")
 

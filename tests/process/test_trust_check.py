@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import socket
@@ -327,7 +328,8 @@ def test_proxy_that_is_reached_by_tls_is_told_user_and_password(
                 back = threading.Thread(target=_copy, args=(plain, client))
                 back.start()
                 _copy(client, plain)
-                plain.shutdown(socket.SHUT_RDWR)
+                with contextlib.suppress(OSError):
+                    plain.shutdown(socket.SHUT_RDWR)
                 back.join()
 
     # The variable that OpenSSL reads when edge's own process makes its context.
@@ -343,12 +345,7 @@ def test_proxy_that_is_reached_by_tls_is_told_user_and_password(
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:
-    while data := _read(source):
-        target.sendall(data)
-
-
-def _read(source: socket.socket) -> bytes:
-    try:
-        return source.recv(65536)
-    except OSError:
-        return b""
+    """Until either of them is gone."""
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)

@@ -139,6 +139,22 @@ def refresh_bundles(home: Path) -> int:
     return len(recipes)
 
 
+def stale_bundles(home: Path) -> list[Path]:
+    """Return the bundles that `refresh_bundles` would write otherwise: certifi, the system or what was added changed.
+
+    Raises CertificateError: as `write_trust`.
+    """
+    store = TrustStore(home)
+    stale = []
+    for path in sorted(store.folder.glob("bundle*.pem")):
+        if (recipe := _read_recipe(path)) is not None:
+            public = read_base(recipe.base)
+            own = _read_own({MERGED_VARIABLE: os.pathsep.join(recipe.merged)}, store.folder, public)
+            if _content(path) != _encode(recipe, [*public, *own.sources, *_added(store)]):
+                stale.append(path)
+    return stale
+
+
 def _paths(store: TrustStore, recipe: _Recipe) -> tuple[Path, Path]:
     mark = ""
     if recipe != _Recipe("both", ()):
@@ -151,11 +167,15 @@ def _write_bundles(
 ) -> bool:
     """Write both files, the second one only if there is something in it or it is there; return whether there is."""
     bundle_path, extra_path = paths
-    line = RECIPE + json.dumps({"base": recipe.base, "merged": recipe.merged}).encode() + b"\n"
-    _write_changed(bundle_path, line + encode_bundle([*public, *extra]))
+    _write_changed(bundle_path, _encode(recipe, [*public, *extra]))
     if extra or extra_path.exists():
         _write_changed(extra_path, encode_bundle(extra))
     return bool(extra)
+
+
+def _encode(recipe: _Recipe, sources: Sequence[Source]) -> bytes:
+    line = RECIPE + json.dumps({"base": recipe.base, "merged": recipe.merged}).encode() + b"\n"
+    return line + encode_bundle(sources)
 
 
 def _read_recipe(path: Path) -> _Recipe | None:

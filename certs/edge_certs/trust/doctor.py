@@ -1,0 +1,198 @@
+"""Looks at every store and variable, and has each judged: `edge trust doctor` without its words."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from edge_certs.errors import CertificateError, place
+from edge_certs.trust.bundle import SYSTEM_BUNDLES
+from edge_certs.trust.diagnosis import (
+    Finding,
+    Known,
+    broken,
+    diagnose_anchors,
+    diagnose_certifi,
+    diagnose_local,
+    diagnose_switches,
+    diagnose_system,
+    diagnose_variable,
+    diagnose_workers,
+    group,
+    warning,
+)
+from edge_certs.trust.inspection import LOCAL_ANCHOR_FOLDERS
+from edge_certs.trust.installations import Installations, root_of
+from edge_certs.trust.leftovers import leftovers
+from edge_certs.trust.store import Anchor, TrustStore
+from edge_certs.trust.stores.machine import Machine
+from edge_certs.trust.stores.targets import find_places, open_place
+from edge_certs.trust.survey import (
+    Place,
+    changed_certifi,
+    read_place,
+    read_variables,
+    read_workers,
+    switched_off,
+    writable_by_others,
+)
+from edge_certs.trust.variables import stale_bundles
+
+PROBE = """
+import ssl
+try:
+    import certifi
+    print(certifi.where())
+except ImportError:
+    print()
+print(ssl.SSLContext.__module__)
+"""
+PROBE_TIMEOUT = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """`places` are all stores and variables that were looked at, `findings` what is wrong, the worst first."""
+
+    places: tuple[Place, ...]
+    known: Known
+    findings: tuple[Finding, ...]
+
+
+def examine(machine: Machine, home: Path, now: datetime, hook: Callable[[str], str]) -> Report:
+    """Look at `machine`, with edge's own folder `home`, and return what there is and what is wrong; `now` is in UTC.
+
+    Nothing is changed.
+
+    `hook` gives the Python code by which workers make certifi answer with a file.
+    """
+    store = TrustStore(home)
+    anchors, findings = _anchors(store)
+    certifi, system, family = _certifi(), _system(machine), _family(machine)
+    local, variables = list(_local(machine)), list(read_variables(machine.environ))
+    known = _known(anchors, certifi, system, local, now)
+    findings += diagnose_system(system, family, known)
+    findings += diagnose_local(local, family, system)
+    findings += diagnose_certifi(certifi, is_changed=changed_certifi())
+    for variable in variables:
+        findings += diagnose_variable(variable, known)
+    findings += diagnose_switches(switched_off(machine.environ))
+    findings += diagnose_anchors(anchors, now, is_strict=sys.version_info >= (3, 13))
+    findings += _diagnose_home(store, home, machine)
+    findings += _diagnose_installed(store, home, machine)
+    bundles = [str(path) for path in store.folder.glob("bundle*.pem")] if anchors else []
+    findings += diagnose_workers(read_workers(machine.path("/proc"), home), bundles)
+    findings += diagnose_hook(hook, machine.environ, str(store.folder / "bundle.pem"))
+    places = [*filter(None, (system, certifi)), *local, *variables]
+    return Report(tuple(places), known, tuple(group(findings)))
+
+
+def _known(
+    anchors: Iterable[Anchor], certifi: Place | None, system: Place | None, local: Iterable[Place], now: datetime
+) -> Known:
+    """What people put there is not public, also where a distribution's certifi is the system's store."""
+    added = frozenset(anchor.certificate.public_bytes(Encoding.DER) for anchor in anchors)
+    own = added.union(*(place.certificates for place in local))
+    everything = system.certificates if system else frozenset()
+    public = certifi.certificates if certifi else everything
+    return Known(public - own, everything, added, now)
+
+
+def _anchors(store: TrustStore) -> tuple[list[Anchor], list[Finding]]:
+    try:
+        return store.anchors(), []
+    except CertificateError as error:
+        folder = shlex.quote(str(store.folder))
+        text = f"{error.found}; then add the roots again"
+        return [], [broken("store-damaged", "edge", text, f"mv {folder} {folder}.damaged")]
+
+
+def _certifi() -> Place | None:
+    try:
+        import certifi
+    except ImportError:
+        return None
+    return read_place("certifi", Path(certifi.where()))
+
+
+def _system(machine: Machine) -> Place | None:
+    path = next((path for path in map(machine.path, SYSTEM_BUNDLES) if path.exists()), None)
+    return read_place("system", path) if path else None
+
+
+def _family(machine: Machine) -> str:
+    with suppress(CertificateError):
+        [place] = find_places("system", machine)
+        return place.kind
+    return ""
+
+
+def _local(machine: Machine) -> Iterator[Place]:
+    for folder in LOCAL_ANCHOR_FOLDERS:
+        # update-ca-certificates takes files of folders below, too.
+        for path in sorted(machine.path(folder).rglob("*")):
+            if path.is_file() and not path.name.startswith("."):
+                yield read_place("local", path)
+
+
+def _diagnose_installed(store: TrustStore, home: Path, machine: Machine) -> Iterator[Finding]:
+    """Whatever replaces a store, such as a new browser profile or Java, does not ask whether somebody added to it."""
+    try:
+        anchors = {anchor.sha256: root_of(anchor, store) for anchor in store.anchors()}
+        for entry in Installations(home).all():
+            root = anchors.get(entry.sha256)
+            if root and entry.complete and not open_place(entry.kind, entry.location, machine).trusts(root):
+                text = f"root {root.sha256[:16]} was installed in {entry.location} and is not trusted there any more"
+                command = f"edge trust add {shlex.quote(str(root.file))} --to {entry.target}"
+                yield warning("installed-and-gone", entry.target, text, command)
+    except CertificateError:
+        return  # what is damaged is said already; and without a store's tool, nobody can tell
+
+
+def _diagnose_home(store: TrustStore, home: Path, machine: Machine) -> Iterator[Finding]:
+    paths = [home, store.folder, *store.folder.glob("*"), *store.folder.glob("anchors/*")]
+    for path in writable_by_others(path for path in paths if path.exists()):
+        text = f"{place(path)}: another user may write there, and so add roots"
+        quoted = shlex.quote(str(path))
+        yield broken("writable-by-others", "edge", text, f"chown $(id -u) {quoted}; chmod go-w {quoted}")
+    try:
+        for item in leftovers(home, machine.tree):
+            yield warning("leftover", "edge", f"{place(item.path)}: {item.text}", item.command)
+        for path in stale_bundles(home):
+            text = f"{place(path)}: the roots of the system, of certifi or of edge changed since it was written"
+            yield warning("stale-bundle", "edge", text, "edge trust refresh")
+    except CertificateError:
+        return  # what is damaged is said already
+
+
+def diagnose_hook(hook: Callable[[str], str], environ: Mapping[str, str], bundle: str) -> Iterator[Finding]:
+    """Ask a process that begins as a worker does; a sitecustomize or a .pth file may come before it."""
+    python = shlex.quote(sys.executable)
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", f"{hook(bundle)}\n{PROBE}"],
+        env=dict(environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PROBE_TIMEOUT,
+        check=False,
+    )
+    where, _, module = done.stdout.rstrip("\n").rpartition("\n")
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2]
+        yield broken("no-worker", "workers", f"a worker's Python does not start: {last}", f"{python} -P -c 0")
+        return
+    if where not in ("", bundle):
+        text = f"certifi answers {where!r} in them, not edge's bundle: something else replaces it"
+        yield broken("certifi-hook-not-active", "workers", text, f"{python} -P -v -c 'import certifi'")
+    if module != "ssl":
+        text = f"ssl.SSLContext is {module}'s from the start on, which is slow and breaks servers that choose by name"
+        yield broken("ssl-replaced", "workers", text, f"{python} -m pip uninstall pip-system-certs")
