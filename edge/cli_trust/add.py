@@ -19,6 +19,7 @@ from edge.cli_trust.output import (
     print_json,
     refresh_bundles,
 )
+from edge.cli_trust.servers import print_reloaded, reload_option, reload_servers
 from edge.cli_trust.show import describe_anchor, print_additions
 from edge.cli_trust.source import is_url, label_of, naming_source, parse_source, read_source
 from edge.cli_trust.targets import (
@@ -51,6 +52,7 @@ class _Adding:
     to: tuple[str, ...]
     registry: tuple[str, ...]
     is_confirmed: bool
+    with_reload: bool
     dry_run: bool
     as_json: bool
 
@@ -75,6 +77,7 @@ class _Adding:
 @click.option("--to", multiple=True, metavar="TARGETS", help=f"Install it further: {', '.join((*TARGETS, ALL))}")
 @click.option("--registry", multiple=True, metavar="HOST[:PORT]", help="For --to docker: a registry that it signs")
 @yes_option
+@reload_option
 @dry_option
 @json_option
 def add_command(**options: Any) -> int:
@@ -93,14 +96,14 @@ def add_command(**options: Any) -> int:
         for remark in chosen.remarks:
             click.echo(f"edge: {remark}", err=True)
         if adding.dry_run:
-            _show(adding, additions, tasks, None)
+            _show(adding, additions, tasks, None, None)
             return 0
         check_rights(open_places(tasks), adding.again(), "--to")
         confirm(open_places(tasks), plan_lines(tasks), is_confirmed=adding.is_confirmed)
         additions = store.add(certificates, adding.name, now, adding.force)
         refresh_bundles()
         done = _install(tasks, machine, now)
-    _show(adding, additions, tasks, done)
+    _show(adding, additions, tasks, done, reload_servers() if adding.with_reload else None)
     return 0
 
 
@@ -116,10 +119,17 @@ def _install(tasks: Sequence[Task], machine: Machine, now: datetime) -> list[Sta
     return [record.install(task.root, task.place, machine, now) for task in tasks]
 
 
-def _show(adding: _Adding, additions: Sequence[Addition], tasks: Sequence[Task], done: Sequence[Status] | None) -> None:
+def _show(
+    adding: _Adding,
+    additions: Sequence[Addition],
+    tasks: Sequence[Task],
+    done: Sequence[Status] | None,
+    reloaded: int | None,
+) -> None:
     if adding.as_json:
         rows = [{**describe_anchor(item.anchor), "added": item.is_new and not adding.dry_run} for item in additions]
-        print_json({"anchors": rows, "dry_run": adding.dry_run, "places": describe_tasks(tasks, done or ())})
+        places = describe_tasks(tasks, done or ())
+        print_json({"anchors": rows, "dry_run": adding.dry_run, "places": places, "reloaded": reloaded})
         return
     print_additions(additions, dry_run=adding.dry_run)
     if done is None:
@@ -128,3 +138,5 @@ def _show(adding: _Adding, additions: Sequence[Addition], tasks: Sequence[Task],
             click.echo(line)
     else:
         print_done(tasks, done)
+    if reloaded is not None:
+        print_reloaded(reloaded)

@@ -16,6 +16,7 @@ from edge.cli_trust.output import (
     print_json,
     refresh_bundles,
 )
+from edge.cli_trust.servers import print_reloaded, reload_option, reload_servers
 from edge.cli_trust.show import describe_anchor, subject
 from edge.cli_trust.targets import ALL, EDGE, check_rights, confirm, parse_targets, this_machine, yes_option
 from edge.cli_trust.tasks import Task, describe_tasks, open_places, plan_lines, print_done, where
@@ -32,9 +33,12 @@ if TYPE_CHECKING:
 @click.argument("name", metavar="LABEL|FINGERPRINT")
 @click.option("--from", "origin", multiple=True, metavar="TARGETS", help="Only from these [default: from all]")
 @yes_option
+@reload_option
 @dry_option
 @json_option
-def remove_command(name: str, origin: tuple[str, ...], is_confirmed: bool, dry_run: bool, as_json: bool) -> int:
+def remove_command(
+    name: str, origin: tuple[str, ...], is_confirmed: bool, with_reload: bool, dry_run: bool, as_json: bool
+) -> int:
     """Remove the roots with this label, or the one with this SHA-256, from wherever `add` installed them."""
     targets = parse_targets("--from", origin) or [ALL]
     with explained():
@@ -50,7 +54,8 @@ def remove_command(name: str, origin: tuple[str, ...], is_confirmed: bool, dry_r
         confirm(open_places(tasks), plan_lines(tasks), is_confirmed=is_confirmed)
         done = _remove(gone, tasks, store, machine)
         others = _places_that_trust(gone, store, machine)
-    _show(name, gone, tasks, done, as_json=as_json)
+    reloaded = reload_servers() if with_reload else None
+    _show(name, gone, tasks, done, as_json=as_json, reloaded=reloaded)
     for place in others:
         click.echo(f"edge: {where(place)} trusts it still; it was not installed there from here", err=True)
     return 0
@@ -101,11 +106,17 @@ def _places_that_trust(gone: Sequence[Anchor], store: TrustStore, machine: Machi
 
 
 def _show(
-    name: str, gone: Sequence[Anchor], tasks: Sequence[Task], done: Sequence[Status] | None, *, as_json: bool
+    name: str,
+    gone: Sequence[Anchor],
+    tasks: Sequence[Task],
+    done: Sequence[Status] | None,
+    *,
+    as_json: bool,
+    reloaded: int | None = None,
 ) -> None:
     if as_json:
-        rows = [describe_anchor(item) for item in gone]
-        print_json({"removed": rows, "dry_run": done is None, "places": describe_tasks(tasks, done or ())})
+        rows, places = [describe_anchor(item) for item in gone], describe_tasks(tasks, done or ())
+        print_json({"removed": rows, "dry_run": done is None, "places": places, "reloaded": reloaded})
         return
     if not gone and not tasks:
         click.echo(f"unchanged: no root is called {name!r}; see edge trust list")
@@ -117,3 +128,5 @@ def _show(
             click.echo(line)
     else:
         print_done(tasks, done)
+    if reloaded is not None:
+        print_reloaded(reloaded)
