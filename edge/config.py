@@ -69,6 +69,12 @@ class ApplicationSettings:
     lifespan: Literal["auto", "on", "off"] = setting(
         "auto", choice("auto", "on", "off"), "--lifespan", help="send startup and shutdown to the application"
     )
+    trust_strict: Literal["auto", "off"] = setting(
+        "auto",
+        choice("auto", "off"),
+        "--trust-strict",
+        help="off = when it calls out, do without what Python 3.13 added to verification (VERIFY_X509_STRICT)",
+    )
 
 
 @dataclass(frozen=True, slots=True)

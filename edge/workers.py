@@ -284,5 +284,6 @@ def _worker_settings(number: int, plan: Plan) -> WorkerSettings:
         ws_ping_timeout=settings.websocket.ping_timeout,
         ws_per_message_deflate=settings.websocket.per_message_deflate,
         ca_bundle=plan.trust.ca_bundle,
+        relax_strict=application.trust_strict == "off",
         disconnect_grace=settings.timeouts.disconnect_grace,
     )

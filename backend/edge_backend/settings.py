@@ -14,7 +14,8 @@ DUMP_SIGNAL = signal.SIGQUIT
 class WorkerSettings:
     """The application and how to run it. Durations are seconds, sizes are bytes.
 
-    `ca_bundle` is the file that certifi shall answer with; empty when it is to be left alone. `disconnect_grace` is how
+    `ca_bundle` is the file that certifi shall answer with; empty when it is to be left alone. `relax_strict` turns
+    off what Python 3.13 added to the verification of servers. `disconnect_grace` is how
     long an application call may go on after its client has left; 0 is for ever.
     """
 
@@ -31,6 +32,7 @@ class WorkerSettings:
     ws_ping_timeout: float
     ws_per_message_deflate: bool
     ca_bundle: str = ""
+    relax_strict: bool = False
     disconnect_grace: float = 0.0
 
     def encode(self) -> bytes:

@@ -35,6 +35,7 @@ from .errors import ClientDisconnected, LoadError, StartupError
 from .lifespan import Lifespan
 from .loader import Application, application_traceback, load_application
 from .settings import DUMP_SIGNAL, WorkerSettings
+from .strict_hook import relax_strict
 from .websocket import WebSocketExchange, build_websocket_scope
 
 logger = logging.getLogger("edge.worker")
@@ -244,6 +245,9 @@ class Worker:
         settings = self.settings
         if settings.ca_bundle:
             answer_certifi(settings.ca_bundle)
+        if settings.relax_strict:
+            relax_strict()
+            logger.info("trust: servers' certificates need not be strict (RFC 5280) by default: --trust-strict off")
         try:
             self.app = load_application(settings.target, app_dir=settings.app_dir, factory=settings.factory)
             lifespan = Lifespan(self.app, settings.lifespan)

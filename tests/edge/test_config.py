@@ -77,6 +77,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "factory": ("1", "application", "factory", True),
     "root_path": ("/api", "application", "root_path", "/api"),
     "lifespan": ("off", "application", "lifespan", "off"),
+    "trust_strict": ("off", "application", "trust_strict", "off"),
     "bind": ("a:1,unix:b", "listen", "binds", (TcpAddress("a", 1), UnixAddress("b"))),
     "http_bind": (":80", "listen", "http_binds", (TcpAddress("", 80),)),
     "host": ("::1", "listen", "host", "::1"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import httpx
+import pytest
 import trustme
 
 from tests.process.server import DEADLINE, clean_environment, serving
@@ -61,3 +62,22 @@ def test_add_and_remove_with_reload_reach_workers_that_run(tmp_path: Path) -> No
         assert "CERTIFICATE_VERIFY_FAILED" in ask(server.port, url)
     unchanged = edge_trust("remove", "corp", "--reload", environ=environ)
     assert unchanged.endswith("\nreloaded: no server runs\n")
+
+
+STRICT = """
+import ssl
+
+async def app(scope, receive, send):
+    flags = ssl.create_default_context().verify_flags
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(bool(flags & ssl.VERIFY_X509_STRICT)).encode()})
+"""
+
+
+@pytest.mark.parametrize(("value", "is_strict", "lines"), [("auto", sys.version_info >= (3, 13), 0), ("off", False, 1)])
+def test_workers_are_as_strict_as_their_python_unless_that_is_turned_off(
+    value: str, is_strict: bool, lines: int, tmp_path: Path
+) -> None:
+    with serving(tmp_path, STRICT, "--trust-strict", value) as server:
+        assert ask(server.port, "") == str(is_strict)
+    assert sum("--trust-strict off" in line for line in server.errors) == lines

@@ -1,0 +1,55 @@
+"""Changes a module of the application's at its import, without importing it: it need not be there, and takes time."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+Change = Callable[[ModuleType], None]
+
+
+def when_imported(name: str, change: Change) -> None:
+    """Call `change` with the module `name` now if it is imported already, else as soon as it is."""
+    module = sys.modules.get(name)
+    if module is not None:
+        change(module)
+    else:
+        sys.meta_path.insert(0, _Finder(name, change))
+
+
+class _Finder:
+    """Stands aside as soon as its module is found: whatever finds it then also loads it."""
+
+    def __init__(self, name: str, change: Change) -> None:
+        self._name = name
+        self._change = change
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != self._name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is None:
+            # Not there yet; the application may put its folder on sys.path first.
+            sys.meta_path.insert(0, self)
+        elif spec.loader is not None:
+            _extend(spec, self._change)
+        return spec
+
+
+def _extend(spec: ModuleSpec, change: Change) -> None:
+    loader = spec.loader
+    assert loader is not None
+    execute = loader.exec_module
+
+    def exec_module(module: ModuleType) -> None:
+        execute(module)
+        change(module)
+
+    # On this one object, not by another loader: importlib.resources asks it for more than exec_module.
+    loader.exec_module = exec_module  # type: ignore[method-assign]
