@@ -25,6 +25,9 @@ from edge_certs.challenges import ChallengeStore
 ENVIRONMENT = {"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_WFE_NONCEREJECT": "5", "PEBBLE_AUTHZREUSE": "0"}
 START_TIMEOUT = 20.0
 
+# A name that Pebble signs for nobody.
+BLOCKED = "blocked.test"
+
 
 class HurriedClock:
     """The time, plus all that was to be slept: an authority that asks for three seconds costs a test none of them."""
@@ -110,6 +113,7 @@ def pebble(
         "externalAccountBindingRequired": mac_keys is not None,
         "externalAccountMACKeys": dict(mac_keys or {}),
         "certificateValidityPeriod": validity,
+        "domainBlocklist": [BLOCKED],
     }
     (folder / "pebble.json").write_text(json.dumps({"pebble": settings}))
     dns = f"127.0.0.1:{dns_port}"

@@ -2,75 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
+import shutil
+import signal
 import ssl
+import stat
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.process.pebble import Pebble, free_ports, pebble
-from tests.process.server import RawClient, Server, running, wait_until
+from edge_certs.challenges import HTTP_01, Challenge, ChallengeStore
+from edge_certs.jws import encode_base64url
+from edge_certs.ledger import Outcome
+from edge_certs.state import Status
+from edge_certs.storage import Storage
+from tests.process.acme_site import APP, Site, names_of, served, sites
+from tests.process.pebble import BLOCKED, free_ports
+from tests.process.server import RawClient, Server, clean_environment, wait_until
 
-APP = """
-async def app(scope, receive, send):
-    if scope["type"] == "http":
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"hello"})
-"""
-
-
-@dataclass
-class Site:
-    """Pebble, and the ports at which it looks for answers."""
-
-    authority: Pebble
-    folder: Path
-    http: int
-    tls: int
-    roots: Path
-
-    @contextmanager
-    def serve(self, home: Path, *options: str, **environ: str) -> Iterator[Server]:
-        """Serve with these options, at the ports that Pebble looks at."""
-        binds = ("--bind", f"127.0.0.1:{self.tls}", "--http-bind", f"127.0.0.1:{self.http}")
-        authority = ("--acme-directory", self.authority.directory, "--acme-ca-root", str(self.authority.ca_file))
-        with running(home, APP, *binds, *authority, *options, environ=environ) as server:
-            yield server
-
-    def served(self, name: str) -> x509.Certificate:
-        """Return the certificate that `name` is served with, trusted or not."""
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        with RawClient(self.tls, context, server_name=name) as client:
-            assert isinstance(client.sock, ssl.SSLSocket)
-            return x509.load_der_x509_certificate(client.sock.getpeercert(True) or b"")
-
-    def trusting(self) -> ssl.SSLContext:
-        """Return a client's context that trusts what Pebble signs."""
-        return ssl.create_default_context(cafile=str(self.roots))
-
-    def wait_issued(self, name: str, timeout: float = 60.0) -> x509.Certificate:
-        """Wait until `name` is served with a certificate that Pebble signed."""
-
-        def issued() -> x509.Certificate | None:
-            certificate = self.served(name)
-            return certificate if "Pebble" in certificate.issuer.rfc4514_string() else None
-
-        found: x509.Certificate = wait_until(issued, f"a certificate of Pebble's for {name}", timeout)
-        return found
-
-
-def sites(folder: Path, **options: object) -> Iterator[Site]:
-    http, tls = free_ports(2)
-    with pebble(folder, http_port=http, tls_port=tls, **options) as authority:  # type: ignore[arg-type]
-        root = asyncio.run(authority.fetch("/roots/0"))
-        (folder / "roots.pem").write_bytes(root)
-        yield Site(authority, folder, http, tls, folder / "roots.pem")
+MAC_KEY = encode_base64url(b"a key of thirty-two octets, known")
 
 
 @pytest.fixture(scope="module")
@@ -78,25 +37,264 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     yield from sites(tmp_path_factory.mktemp("pebble"))
 
 
-def names_of(certificate: x509.Certificate) -> set[str]:
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return {*names.get_values_for_type(x509.DNSName), *map(str, names.get_values_for_type(x509.IPAddress))}
+def get(site: Site, name: str) -> str:
+    with httpx.Client(verify=site.trusting(), trust_env=False) as client:
+        url = f"https://127.0.0.1:{site.tls}/"
+        return client.get(url, extensions={"sni_hostname": name}, headers={"host": name}).text
+
+
+# The challenges.
 
 
 @pytest.mark.parametrize("kind", ["http-01", "tls-alpn-01"])
 def test_placeholder_serves_until_the_first_certificate_is_there(site: Site, tmp_path: Path, kind: str) -> None:
     name = f"{kind}.test"
-    with site.serve(tmp_path, "--acme", f"{name},www.{name}", "--acme-challenge", kind) as server:
+    wanted = ("--acme", f"{name},www.{name}", "--acme", "127.0.0.1", "--acme", BLOCKED)
+    with site.serve(tmp_path, *wanted, "--acme-challenge", kind, EDGE_EDGES="2") as server:
         edges = server.edges()
+        assert len(edges) == 2
         certificate = site.wait_issued(name)
         assert names_of(certificate) == {name, f"www.{name}"}
         server.wait_error(f"{name}: new certificate for .*, valid until")
         assert server.edges() == edges
-        with httpx.Client(verify=site.trusting(), trust_env=False) as client:
-            answer = client.get(
-                f"https://127.0.0.1:{site.tls}/", extensions={"sni_hostname": name}, headers={"host": name}
-            )
-            assert answer.text == "hello"
+        assert get(site, f"www.{name}") == "hello"
         live = tmp_path / "home" / "live" / name
         assert x509.load_pem_x509_certificate((live / "cert.pem").read_bytes()) == certificate
+        # An address, and a name that the authority does not sign for: neither holds another one back.
+        server.wait_error(r"127\.0\.0\.1: new certificate for 127\.0\.0\.1, valid until")
+        server.wait_error(rf"{BLOCKED}: certificate not renewed: the authority answered 400 rejectedIdentifier: ")
+        assert served(site.tls, BLOCKED).subject == served(site.tls, BLOCKED).issuer
         assert list((tmp_path / "home" / "challenges" / kind).iterdir()) == []
+
+
+def test_placeholder_says_what_it_is(site: Site, tmp_path: Path) -> None:
+    # A directory that is none: it stays without a certificate.
+    nowhere = ("--acme-directory", f"{site.authority.management}/roots/0")
+    with site.serve(tmp_path, "--acme", "early.test", *nowhere) as server:
+        placeholder = served(site.tls, "early.test")
+        assert placeholder.subject.rfc4514_string() == "CN=edge: no certificate yet"
+        assert names_of(placeholder) == {"early.test"}
+        server.wait_error(
+            r"early\.test: certificate not renewed: the authority sent a directory that is not a JSON object; "
+            r"check the URL of the authority's directory; next try \S+Z, there is none yet$"
+        )
+        assert served(site.tls, "early.test") == placeholder
+
+
+def test_wildcard_is_proven_by_a_command(site: Site, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("needs the tool curl")
+    hook = tmp_path / "hook"
+    hook.write_text(
+        f"""#!/bin/sh -e
+case $1 in present) verb=set-txt;; cleanup) verb=clear-txt;; esac
+curl -sf -d "{{\\"host\\": \\"$2\\", \\"value\\": \\"$3\\"}}" {site.authority.dns.management}/$verb
+echo $1 $2 >> {tmp_path}/said
+"""
+    )
+    hook.chmod(0o755)
+    [_, root] = site.log(r"Generated new root issuer CN=(Pebble Root CA \w+)")
+    options = ("--acme-dns-hook", str(hook), "--acme-chain", root, "--acme-key-type", "p384")
+    with site.serve(tmp_path, "--acme", "wild.test,*.wild.test", *options):
+        certificate = site.wait_issued("any.wild.test")
+        assert names_of(certificate) == {"wild.test", "*.wild.test"}
+        key = certificate.public_key()
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        assert key.key_size == 384
+        chain = (tmp_path / "home" / "live" / "wild.test" / "fullchain.pem").read_bytes()
+        assert root in x509.load_pem_x509_certificates(chain)[-1].issuer.rfc4514_string()
+        said = (tmp_path / "said").read_text().split("\n")
+        assert said[0] == "present _acme-challenge.wild.test."
+        assert "cleanup _acme-challenge.wild.test." in said
+
+
+def test_edges_answer_any_number_of_times_and_before_they_redirect(site: Site, tmp_path: Path) -> None:
+    store = ChallengeStore(tmp_path / "home" / "challenges")
+    nowhere = ("--acme-directory", f"{site.authority.management}/roots/0")
+    path = "/.well-known/acme-challenge"
+    with site.serve(tmp_path, "--acme", "many.test", *nowhere, EDGE_EDGES="2") as server:
+        # Put there after the start, as another host that shares the folder would.
+        store.put(Challenge(HTTP_01, "many.test", "token-1", "token-1.print"), datetime.now(UTC))
+        url = f"http://127.0.0.1:{site.http}"
+        for _ in range(20):
+            assert httpx.get(f"{url}{path}/token-1", trust_env=False).text == "token-1.print"
+        for token in ("token-2", "..%2f..%2faccount.key", "../../home/acme", ""):
+            answer = httpx.get(f"{url}{path}/{token}", headers={"host": "many.test"}, trust_env=False)
+            assert answer.status_code == 308
+        assert server.wait_access(20)[0]["status"] == 200
+
+
+def test_customer_is_known_by_the_key_that_the_authority_gave(tmp_path: Path) -> None:
+    for site in sites(tmp_path, mac_keys={"kid-1": MAC_KEY}):
+        binding = ("--acme", "bound.test", "--acme-eab-kid", "kid-1")
+        with site.serve(tmp_path, *binding, EDGE_ACME_EAB_KEY=MAC_KEY) as server:
+            site.wait_issued("bound.test")
+            # Only the authority is to hear of it.
+            assert get(site, "bound.test") == "hello"
+            environ = Path(f"/proc/{server.keepers()[0]}/environ").read_bytes()
+            assert b"EDGE_ACME_EAB_KEY" not in environ
+
+
+# What lasts.
+
+
+def test_certificate_is_there_again_after_a_restart(site: Site, tmp_path: Path) -> None:
+    with site.serve(tmp_path, "--acme", "again.test"):
+        certificate = site.wait_issued("again.test")
+    orders = site.orders
+    with site.serve(tmp_path, "--acme", "again.test") as server:
+        assert served(site.tls, "again.test") == certificate
+        wait_until(server.keepers, "the process that renews runs")
+    assert site.orders == orders
+    state = Storage(tmp_path / "home").lineage("again.test").state()
+    assert state is not None
+    assert state.status is Status.VALID
+    assert state.reason == "one third of the lifetime left"
+    open_to_others = [path for path in (tmp_path / "home").rglob("*") if stat.S_IMODE(path.lstat().st_mode) & 0o077]
+    assert all(path.is_symlink() for path in open_to_others)
+
+
+def test_two_servers_that_share_the_folder_make_one_order(site: Site, tmp_path: Path) -> None:
+    http, tls = free_ports(2)
+    elsewhere = ("--bind", f"127.0.0.1:{tls}", "--http-bind", f"127.0.0.1:{http}")
+    orders = site.orders
+    with ExitStack() as both:
+        with Storage(tmp_path / "home").locked_names(["shared.test"]):
+            first = both.enter_context(site.serve_elsewhere(tmp_path, *elsewhere, "--acme", "shared.test"))
+            second = both.enter_context(site.serve(tmp_path, "--acme", "shared.test"))
+            for server in (first, second):
+                server.wait_error("shared.test: another process orders it")
+        # Pebble looks at the second one only, whoever makes the order.
+        certificate = site.wait_issued("shared.test")
+        assert site.wait_issued("shared.test", tls) == certificate
+        assert site.orders == orders + 1
+
+
+def slow_hook(folder: Path, site: Site) -> Path:
+    """Return a command that waits, once, until `go` is there."""
+    hook = folder / "hook"
+    hook.write_text(
+        f"""#!/bin/sh -e
+[ $1 = present ] || exit 0
+touch {folder}/begun
+while [ ! -e {folder}/go ]; do sleep 0.05; done
+curl -sf -d "{{\\"host\\": \\"$2\\", \\"value\\": \\"$3\\"}}" {site.authority.dns.management}/set-txt
+"""
+    )
+    hook.chmod(0o755)
+    return hook
+
+
+def test_order_is_gone_on_with_after_each_kill(site: Site, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("needs the tool curl")
+    proof = ("--acme", "killed.test", "--acme-challenge", "dns-01", "--acme-dns-hook", str(slow_hook(tmp_path, site)))
+    orders, begun = site.orders, tmp_path / "begun"
+    with site.serve(tmp_path, *proof) as server:
+        wait_until(begun.exists, "the proof is under way")
+        begun.unlink()
+        os.kill(server.keepers()[0], signal.SIGKILL)
+        server.wait_error(r"the process that renews them ended with killed by SIGKILL; again in \d s")
+        assert served(site.tls, "killed.test").subject.rfc4514_string() == "CN=edge: no certificate yet"
+        wait_until(begun.exists, "the proof is under way again")
+        [keeper] = server.keepers()
+        server.stop(signal.SIGKILL)
+        wait_until(lambda: not Path(f"/proc/{keeper}").exists(), "nothing outlives the master")
+    (tmp_path / "go").touch()
+    with site.serve(tmp_path, *proof):
+        site.wait_issued("killed.test")
+        assert site.orders == orders + 1
+        [attempt] = Storage(tmp_path / "home").authority(site.authority.directory).ledger().attempts
+        assert attempt.outcome is Outcome.ISSUED
+
+
+@dataclass
+class Load:
+    """Clients that do nothing but shake hands and ask; what they saw, and what failed."""
+
+    site: Site
+    name: str
+    seen: set[bytes] = field(default_factory=set)
+    failed: list[Exception] = field(default_factory=list)
+    handshakes: int = 0
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        context = self.site.trusting()
+        while not self.stop.is_set():
+            try:
+                with RawClient(self.site.tls, context, server_name=self.name) as client:
+                    client.send(b"GET / HTTP/1.1\r\nHost: %b\r\n\r\n" % self.name.encode())
+                    assert client.receive_response()[0] == 200
+                    assert isinstance(client.sock, ssl.SSLSocket)
+                    self.seen.add(client.sock.getpeercert(True) or b"")
+                    self.handshakes += 1
+            except Exception as error:
+                self.failed.append(error)
+                return
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        threads = [threading.Thread(target=self.run) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.stop.set()
+            for thread in threads:
+                thread.join()
+
+    def wait_until(self, instant: float) -> None:
+        wait_until(lambda: self.failed or time.time() > instant, "the time is over", 60.0)
+
+
+def test_renewal_under_load_fails_no_handshake(tmp_path: Path) -> None:
+    for site in sites(tmp_path, validity=12):
+        with site.serve(tmp_path, "--acme", "load.test"):
+            first = site.wait_issued("load.test")
+            load = Load(site, "load.test")
+            with load.running():
+                # Beyond the end of the first certificate, with those that came after it.
+                load.wait_until(first.not_valid_after_utc.timestamp())
+            assert load.failed == []
+            assert len(load.seen) > 1
+            assert load.handshakes > 50
+
+
+# The end.
+
+
+def test_nothing_is_left_when_the_server_stops_in_the_middle(site: Site, tmp_path: Path) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("needs the tool curl")
+    hook = slow_hook(tmp_path, site)
+    proof = ("--acme", "stop.test", "--acme-challenge", "dns-01", "--acme-dns-hook", str(hook))
+    with site.serve(tmp_path, *proof) as server:
+        wait_until((tmp_path / "begun").exists, "the proof is under way")
+        [keeper] = server.keepers()
+        assert server.stop() == 0
+        assert not Path(f"/proc/{keeper}").exists()
+    storage = Storage(tmp_path / "home")
+    [attempt] = storage.authority(site.authority.directory).ledger().attempts
+    assert attempt.outcome is Outcome.INTERRUPTED
+    order = storage.lineage("stop.test").order()
+    assert order is not None
+    assert order.is_made
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--acme", "no name"), "name 'no name': not a host name or an IP address; write it as in example.com"),
+        (("--acme", "a.test", "--acme-eab-kid", "k", "--acme-eab-key", "a b"), "--acme-eab-key: 3 characters that"),
+        (("--acme", "a.test", "--acme-ca-root", "missing.pem"), "CA root missing.pem: no such file; name a PEM file"),
+    ],
+)
+def test_what_cannot_work_ends_the_start_with_one_line(tmp_path: Path, options: tuple[str, ...], message: str) -> None:
+    (tmp_path / "application.py").write_text(APP)
+    environ = clean_environment(EDGE_HOME=str(tmp_path / "home"))
+    with Server([*options, "--port", "0", "application:app"], cwd=tmp_path, environ=environ) as server:
+        assert server.wait_end() == 2
+    [line] = server.errors
+    assert line.startswith(f"edge: {message}")
