@@ -7,6 +7,7 @@ import click
 from edge.cli_trust.add import add_command
 from edge.cli_trust.check import check_command
 from edge.cli_trust.detect import detect_command
+from edge.cli_trust.dockerfile import dockerfile_command
 from edge.cli_trust.doctor import doctor_command, refresh_command
 from edge.cli_trust.listing import list_command
 from edge.cli_trust.remove import remove_command
@@ -26,5 +27,5 @@ def trust_group(context: click.Context) -> int:
 
 for command in (add_command, remove_command, list_command, bundle_command, env_command, run_command):
     trust_group.add_command(command)
-for command in (check_command, detect_command, doctor_command, refresh_command):
+for command in (check_command, detect_command, doctor_command, refresh_command, dockerfile_command):
     trust_group.add_command(command)

@@ -321,7 +321,7 @@ def test_trust_alone_shows_its_commands(capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize(
-    "command", ["add", "remove", "list", "bundle", "env", "run", "check", "detect", "doctor", "refresh"]
+    "command", ["add", "remove", "list", "bundle", "env", "run", "check", "detect", "doctor", "refresh", "dockerfile"]
 )
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert output(capsys, command, "--help").startswith(f"Usage: edge trust {command} [OPTIONS]")

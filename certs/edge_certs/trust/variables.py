@@ -123,6 +123,14 @@ def own_sources(home: Path, environ: Mapping[str, str]) -> tuple[Source, ...]:
     return _read_own(environ, TrustStore(home).folder, read_base("both")).sources
 
 
+def extra_sources(home: Path, environ: Mapping[str, str]) -> list[Source]:
+    """Return the roots that are not public: the operator's own and those that were added.
+
+    Raises CertificateError: as `merged_bundle`.
+    """
+    return [*own_sources(home, environ), *_added(TrustStore(home))]
+
+
 def refresh_bundles(home: Path) -> int:
     """Write the bundles that `write_trust` made anew and return their number: shells and processes name them still.
 
