@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, NoEncryption, pkcs12
 
 from edge import cli
 from edge.cli_trust.output import PIPE_WIDTH
@@ -19,7 +20,7 @@ from edge_certs.files import MAX_FILE_SIZE
 from edge_certs.trust import bundle, formats
 from edge_certs.trust.anchors import fingerprint
 from edge_certs.trust.store import TrustStore
-from tests.certs.forge import AUTHORITY, NOW, forge
+from tests.certs.forge import AUTHORITY, NOW, Forged, forge, ordinary_user
 
 ROOMS = os.pathsep.join(path for path in sys.path if path)
 ROOT = forge(extensions=[AUTHORITY])
@@ -139,6 +140,11 @@ def test_fingerprint_that_is_none_is_a_wrong_command(capsys: pytest.CaptureFixtu
     assert message == "--fingerprint 'abc': not a SHA-256; give its 64 hexadecimal digits"
 
 
+def pkcs12_of(root: Forged, password: bytes) -> bytes:
+    protection = BestAvailableEncryption(password) if password else NoEncryption()
+    return pkcs12.serialize_key_and_certificates(b"corp", None, None, [root.certificate], protection)
+
+
 @pytest.mark.parametrize(
     ("content", "found"),
     [
@@ -147,6 +153,8 @@ def test_fingerprint_that_is_none_is_a_wrong_command(capsys: pytest.CaptureFixtu
         (LEAF.key_pem, "there is a private key in it"),
         (LEAF.pem, "'CN=Shop.Example': not an authority's certificate (CA:FALSE)"),
         (LONG.pem + LEAF.key_pem, "there is a private key in it"),
+        (pkcs12_of(LONG, b"secret"), "PKCS#12, which is made for private keys; take the certificates out: "),
+        (pkcs12_of(LONG, b""), "PKCS#12, which is made for private keys; take the certificates out: "),
     ],
 )
 def test_what_is_not_fit_is_refused_with_exit_code_4_and_nothing_is_changed(
@@ -196,6 +204,15 @@ def test_file_that_cannot_be_read_is_a_wrong_command(
     assert callable(make)
     make(Path("bad"))
     assert refusal(capsys, 2, "add", "bad").startswith(f"root certificate bad: {found}; ")
+    assert not home.exists()
+
+
+def test_file_of_another_user_is_a_wrong_command(capsys: pytest.CaptureFixture[str], home: Path) -> None:
+    path = Path("corp.pem")
+    path.chmod(0)
+    with ordinary_user():
+        message = refusal(capsys, 2, "add", "corp.pem")
+    assert re.fullmatch("root certificate corp.pem: permission denied; let user '[^']+' read it", message)
     assert not home.exists()
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from edge import cli
 from edge.cli_trust.targets import TARGETS
@@ -26,6 +27,7 @@ from tests.process.tls_proxy import Listener, answer_with
 
 DATES = (NOW.replace(year=2020), NOW.replace(year=2100))
 ROOT = forge(extensions=[AUTHORITY], dates=DATES)
+LEAF = forge("www.corp.example", extensions=[x509.BasicConstraints(False, None)], dates=DATES)
 SHA256 = fingerprint(ROOT.certificate)
 NAME = f"edge-trust-{SHA256[:16]}"
 
@@ -278,6 +280,17 @@ def test_target_that_is_none_is_a_wrong_command(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert refusal(capsys, 2, *arguments) == message
+
+
+@needs_certutil
+@pytest.mark.parametrize("content", [b"garbage", b"", LEAF.pem, LEAF.key_pem], ids=["garbage", "empty", "leaf", "key"])
+def test_what_is_refused_touches_no_store(
+    content: bytes, capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path
+) -> None:
+    Path("bad.pem").write_bytes(content)
+    refusal(capsys, 4, "add", "bad.pem", "--to", "nss")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.pem", "corp.pem"]
+    assert not home.exists()
 
 
 @needs_certutil
