@@ -7,6 +7,7 @@ update-ca-trust) is recorded by stand-ins: their answers are as their manuals sa
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -119,6 +120,20 @@ def test_debian_image_reaches_the_corporate_and_the_public_site(company: Company
     assert set(corporate.values()) <= {"ok"}, corporate
     # What replaces all roots of the others adds to node's own, among which this public root is not.
     assert {name for name, answer in public.items() if answer != "ok"} == {"node"}
+
+
+def test_worker_in_an_image_with_edge_reaches_the_corporate_site_by_certifi_too(company: Company) -> None:
+    [line] = re.findall(
+        r"^RUN edge (trust add .*)$", (ROOT / "docs/howto/container-trust.md").read_text(), re.MULTILINE
+    )
+    image = base_image(company)
+    image.read(company.edge_trust("dockerfile"))
+    image.environ |= {"PYTHONPATH": f"{ROOT}:{ROOT}/backend:{ROOT}/certs", "EDGE_HOME": "/data/edge"}
+    edge = f"{sys.executable} -m edge"
+    image.run(f"{edge} {line}")
+    image.run(f"{edge} trust check {company.urls[1]} --client certifi --json > /check.json")
+    [certifi] = json.loads(image.build("/check.json"))["clients"]
+    assert (certifi["now"]["state"], certifi["serve"]["state"]) == ("refused", "ok")
 
 
 def test_slim_debian_image_gets_the_package_first(company: Company) -> None:
