@@ -19,7 +19,7 @@ from edge_certs.jws import parse_base64url
 from edge_certs.ledger import staging_of
 from edge_certs.placeholder import make_placeholder
 from edge_certs.settings import AuthoritySettings, KeeperSettings
-from edge_certs.state import Issuance
+from edge_certs.state import Issuance, encode_instant
 from edge_certs.storage import Lineage, Storage, authority_name
 from edge_certs.x509 import Certificate, parse_chain
 
@@ -77,6 +77,26 @@ class KeptCertificates:
             if missing:
                 loaded.append(make_placeholder(missing, now))
         return loaded
+
+    def status(self) -> list[dict[str, object]]:
+        """Return what is known of each certificate, as JSON can carry it."""
+        return [{"name": lineage.name, **self._state(lineage)} for lineage, _ in self._lineages]
+
+    def _state(self, lineage: Lineage) -> dict[str, object]:
+        try:
+            state = lineage.state()
+        except CertificateError as error:
+            return {"status": "failed", "last_error": str(error)}
+        if state is None:
+            return {"status": "missing", "last_error": ""}
+        return {
+            "status": state.status.value,
+            "names": state.issuance.names,
+            "not_after": encode_instant(state.not_after),
+            "next_at": encode_instant(state.next_at),
+            "reason": state.reason,
+            "last_error": state.last_error,
+        }
 
     def _read(self, lineage: Lineage, is_start: bool) -> Certificate | None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -92,7 +93,18 @@ def describe_status(status: dict[str, Any]) -> list[str]:
             f"{number:>6} {edge['pid']:>8} {state:<9} {edge.get('connections', 0):>11} {edge.get('queue', 0):>6} "
             f"{_duration(edge['age']):>8}"
         )
-    return lines
+    if status["certificates"]:
+        lines.append("")
+    return [*lines, *(line for certificate in status["certificates"] for line in _certificate_lines(certificate))]
+
+
+def _certificate_lines(certificate: dict[str, Any]) -> Iterator[str]:
+    until = f", valid until {certificate['not_after'][:16]}Z" if certificate.get("not_after") else ""
+    yield f"certificate {certificate['name']}: {certificate['status']}{until}"
+    if certificate.get("next_at"):
+        yield f"  next attempt {certificate['next_at'][:16]}Z: {certificate['reason']}"
+    if certificate["last_error"]:
+        yield f"  last error: {certificate['last_error']}"
 
 
 def _count(number: int, noun: str) -> str:

@@ -357,6 +357,7 @@ class Master:
                 | {key: value for key, value in edge.report.items() if key != "workers"}
                 for edge in self._edges
             ],
+            "certificates": self._kept.status() if self._kept is not None else [],
             "queue": sum(edge.report.get("queue", 0) for edge in self._edges),
         }
 

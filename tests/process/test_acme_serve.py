@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -28,6 +29,7 @@ from edge_certs.storage import Storage
 from tests.process.acme_site import APP, Site, names_of, served, sites
 from tests.process.pebble import BLOCKED, free_ports
 from tests.process.server import RawClient, Server, clean_environment, wait_until
+from tests.process.test_control import edge
 
 MAC_KEY = encode_base64url(b"a key of thirty-two octets, known")
 
@@ -79,6 +81,10 @@ def test_placeholder_says_what_it_is(site: Site, tmp_path: Path) -> None:
             r"check the URL of the authority's directory; next try \S+Z, there is none yet$"
         )
         assert served(site.tls, "early.test") == placeholder
+        said = edge(tmp_path, "status")
+        assert "certificate early.test: failed\n  next attempt 2" in said
+        assert "1 attempt failed, the last at 2" in said
+        assert "\n  last error: the authority sent a directory that is not a JSON object; check the URL" in said
 
 
 def test_wildcard_is_proven_by_a_command(site: Site, tmp_path: Path) -> None:
@@ -145,6 +151,9 @@ def test_certificate_is_there_again_after_a_restart(site: Site, tmp_path: Path) 
     with site.serve(tmp_path, "--acme", "again.test") as server:
         assert served(site.tls, "again.test") == certificate
         wait_until(server.keepers, "the process that renews runs")
+        [known] = json.loads(edge(tmp_path, "status", "--json"))["certificates"]
+        assert (known["name"], known["status"], known["last_error"]) == ("again.test", "valid", "")
+        assert "certificate again.test: valid, valid until 20" in edge(tmp_path, "status")
     assert site.orders == orders
     state = Storage(tmp_path / "home").lineage("again.test").state()
     assert state is not None
