@@ -30,11 +30,10 @@ from edge_certs.errors import CertificateError, place
 from edge_certs.files import LockHeld
 from edge_certs.jws import AccountKey
 from edge_certs.ledger import Attempt, Outcome
-from edge_certs.pem import parse_blocks
 from edge_certs.settings import AuthoritySettings
 from edge_certs.state import Issuance
 from edge_certs.storage import Account, Lineage, SavedOrder, Storage
-from edge_certs.trust.variables import merged_bundle
+from edge_certs.trust.outbound import outbound_context
 from edge_certs.x509 import Certificate
 
 logger = logging.getLogger("edge.certs")
@@ -228,13 +227,11 @@ def trusted_context(home: Path, environ: dict[str, str], ca_root: str) -> ssl.SS
 
     Raises CertificateError: the roots cannot be read.
     """
+    if not ca_root:
+        return outbound_context(home, environ)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        if ca_root:
-            context.load_verify_locations(ca_root)
-        else:
-            blocks = parse_blocks(merged_bundle(home, environ, "both"))
-            context.load_verify_locations(cadata=b"".join(block.pem for block in blocks).decode("ascii"))
+        context.load_verify_locations(ca_root)
     except (OSError, ssl.SSLError) as error:
         raise CertificateError(
             f"CA file {place(ca_root)}: no certificates can be read from it", "name a PEM file"
