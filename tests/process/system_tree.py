@@ -49,7 +49,13 @@ class SystemTree:
     def run(self, *command: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
         """Run a command in the tree to its end."""
         return subprocess.run(
-            [*self.wrapper(), *command], env=environ, capture_output=True, text=True, timeout=60, check=False
+            [*self.wrapper(), *command],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
 
