@@ -13,6 +13,7 @@ from edge.cli_trust.check import DEFAULT_TARGET
 from edge_certs.trust import diagnosis, doctor
 from edge_certs.trust.clients import CERTIFI, CLIENTS
 from edge_certs.trust.dockerfile import FAMILIES
+from edge_certs.trust.formats import FORMATS
 from edge_certs.trust.target import PRIVATE_SUFFIXES
 from edge_certs.trust.verdict import Verdict
 from tests.process.server import ROOT
@@ -79,6 +80,10 @@ def test_image_that_the_page_makes_begins_with_its_base_and_has_the_lines_behind
 
 def test_bases_are_documented() -> None:
     assert {name for row in rows("howto/container-trust.md", "Other bases") for name in names(row[0])} == set(FAMILIES)
+
+
+def test_formats_are_documented() -> None:
+    assert {names(row[0])[0] for row in rows("reference/trust.md", "Formats of `env`")} == set(FORMATS)
 
 
 def test_verdicts_and_private_names_are_documented() -> None:
