@@ -20,7 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge_certs.acme import AcmeProblem, Answer, Call, Directory, Reply, Request, Resource, Session
-from edge_certs.acme_order import Issued, Order, Present, Wait
+from edge_certs.acme_order import Issued, Order, Present, State, Wait
 from edge_certs.ari import Window, ask_again, encode_certificate_id, parse_window
 from edge_certs.challenges import DNS_01, DNS_PERSIST_01, HTTP_01, TLS_ALPN_01, Challenge, ChallengeStore
 from edge_certs.errors import CertificateError, place
@@ -197,17 +197,26 @@ class AcmeClient:
         self.session.account = answer.location
         return answer.location
 
-    async def issue(self, order: Order, solver: Solver, save: Callable[[str], None]) -> bytes:
+    async def issue(
+        self,
+        order: Order,
+        solver: Solver,
+        save: Callable[[str], None],
+        report: Callable[[State], None] = lambda state: None,
+    ) -> bytes:
         """Return the chain in PEM that `order` ends with; `save` is given what resumes it, each time that changes.
 
+        `report` is told what the order does next, for whoever watches.
         Answers to challenges are there before the authority is told to look, and gone when this returns.
 
         Raises CertificateError: the order failed, or what it needs cannot be written.
         """
         presented: list[Challenge] = []
         try:
-            saved = ""
+            saved, state = "", None
             while True:
+                if order.state is not state:
+                    report(state := order.state)
                 if (current := order.saved()) != saved:
                     save(saved := current)
                 match order.next(self.clock()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from os import PathLike, fspath
@@ -47,3 +48,10 @@ def place(path: str | PathLike[str]) -> str:
 def reason(error: OSError) -> str:
     """Return why the system refused, in the words and the case of our messages."""
     return (error.strerror or type(error).__name__).lower()
+
+
+def system_reason(error: OSError) -> str:
+    """Return what `reason` does for an error of asyncio's or of a socket's, which put words of their own around it."""
+    if error.errno is None:
+        return "the connection was closed"
+    return os.strerror(error.errno).lower()

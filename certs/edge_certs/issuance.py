@@ -22,7 +22,7 @@ from cryptography import x509
 
 from edge_certs.acme import AcmeProblem, Session
 from edge_certs.acme_client import AcmeClient, HttpsClient, RenewalInfo, Solver, utc_now
-from edge_certs.acme_order import Order, Wanted
+from edge_certs.acme_order import Order, State, Wanted
 from edge_certs.challenges import DNS_01, Challenge
 from edge_certs.csr import check_issued, encode_csr, generate_key
 from edge_certs.dns_hook import DnsHook
@@ -65,7 +65,8 @@ class Purpose:
 class Issuer:
     """Gets certificates from one authority with one account.
 
-    `environ` says which further roots are trusted for the way to it.
+    `environ` says which further roots are trusted for the way to it. `report` is told of which certificate the order
+    does what next.
     """
 
     storage: Storage
@@ -73,6 +74,7 @@ class Issuer:
     environ: dict[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
     clock: Callable[[], datetime] = utc_now
     sleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep, repr=False)
+    report: Callable[[str, State], None] = field(default=lambda name, state: None, repr=False)
     _registering: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False)
     _refused: dict[str, tuple[datetime, CertificateError]] = field(default_factory=dict, repr=False)
 
@@ -162,7 +164,9 @@ class Issuer:
             )
             order = Order(wanted, client.session.key, saved.saved)
             try:
-                chain = await client.issue(order, self._solver(issuance), save)
+                chain = await client.issue(
+                    order, self._solver(issuance), save, lambda state: self.report(lineage.name, state)
+                )
             except AcmeProblem as problem:
                 if problem.kind == "accountDoesNotExist":
                     self.storage.authority(directory).forget()

@@ -21,7 +21,7 @@ from edge_certs.csr import is_covered
 from edge_certs.errors import CertificateError
 from edge_certs.files import LockHeld
 from edge_certs.issuance import Issuer, Purpose
-from edge_certs.ledger import Ledger, limits_of
+from edge_certs.ledger import Hold, Ledger, limits_of
 from edge_certs.renewal import Lifetime, Renewal, plan_first, plan_renewal
 from edge_certs.state import Advice, CertificateState, Issuance, Status
 from edge_certs.storage import Lineage, Storage
@@ -75,6 +75,36 @@ class Keeper:
             return wait
         async with self._orders:
             return await self._attempt(issuance, turn)
+
+    async def renew_now(self, issuance: Issuance) -> Certificate:
+        """Get a new certificate now, though it may not be time; whoever asks for it has mended what failed before.
+
+        Raises LockHeld: another process orders it. Raises CertificateError: the attempt failed, or the authority wants
+        none now.
+        """
+        lineage = self.storage.lineage(issuance.names[0])
+        with self.storage.locked_names(issuance.names):
+            turn = await self._look(issuance)
+            if (hold := self._hold(issuance, turn.purpose)) is not None:
+                raise CertificateError(hold.reason, f"try again at {show_time(hold.at)}")
+            try:
+                certificate = await self.issuer.obtain(issuance, replace(turn.purpose, is_staging=False))
+            except CertificateError as error:
+                await self._failed(issuance, error)
+                raise
+        self._issued(lineage, turn.state, certificate)
+        return certificate
+
+    def _hold(self, issuance: Issuance, purpose: Purpose) -> Hold | None:
+        """What the authority itself forbids: its limits, and the instant before which it wants no other attempt."""
+        now, names = self.clock(), issuance.names
+        ledger = self.storage.authority(issuance.directory).ledger()
+        not_before = ledger.failures(names, now).not_before
+        if not_before is not None and not_before > now:
+            return Hold(not_before, "the authority wants no attempt now")
+        if purpose.is_asked_for:
+            return ledger.hold_asked(names, now)
+        return ledger.hold(names, limits_of(issuance.directory), now)
 
     async def _keep(self, issuance: Issuance) -> None:
         while True:

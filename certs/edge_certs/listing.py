@@ -72,7 +72,7 @@ def _listed(storage: Storage, lineage: Lineage, now: datetime) -> Listed:
         state = lineage.state()
         certificate = lineage.current()
         if state is not None:
-            renewal = plan_next(storage, state, certificate, now)
+            renewal = _planned(state, certificate) or plan_next(storage, state, certificate, now)
     except CertificateError as error:
         problem = str(error)
     except OSError as error:
@@ -90,6 +90,14 @@ def _listed(storage: Storage, lineage: Lineage, now: datetime) -> Listed:
         reason=renewal.reason if renewal is not None else NOBODY if state is None and not problem else "",
         problem=problem or (_expired(certificate, now) if certificate is not None else ""),
     )
+
+
+def _planned(state: CertificateState, certificate: Certificate | None) -> Renewal | None:
+    """What whoever keeps it has decided, limits and all, when that was for the certificate that is there."""
+    fingerprint = "" if certificate is None else certificate.fingerprint
+    if state.next_at is None or state.fingerprint != fingerprint:
+        return None
+    return Renewal(state.next_at, state.reason)
 
 
 def _expired(certificate: Certificate, now: datetime) -> str:

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import click
 
+from edge.cli_cert.account import revoke_command, rollover_command
+from edge.cli_cert.check import check_command
 from edge.cli_cert.dev import dev_command
 from edge.cli_cert.files import export_command, import_command
 from edge.cli_cert.inspect import inspect_command
 from edge.cli_cert.listing import list_command
+from edge.cli_cert.order import issue_command, renew_command
 from edge.errors import ConfigError
 
 
-@click.group("cert", invoke_without_command=True)
+class _InOrder(click.Group):
+    """Lists the commands as they are added: in the order in which they are needed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group("cert", cls=_InOrder, invoke_without_command=True)
 @click.pass_context
 def cert_group(context: click.Context) -> int:
     """Certificates: get them, renew them, look at them, move them."""
@@ -21,5 +31,16 @@ def cert_group(context: click.Context) -> int:
     return 0
 
 
-for command in (list_command, inspect_command, import_command, export_command, dev_command):
+for command in (
+    issue_command,
+    renew_command,
+    list_command,
+    inspect_command,
+    check_command,
+    revoke_command,
+    import_command,
+    export_command,
+    dev_command,
+    rollover_command,
+):
     cert_group.add_command(command)

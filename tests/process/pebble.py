@@ -46,9 +46,10 @@ class HurriedClock:
 
 @dataclass(frozen=True)
 class Dns:
-    """Publishes TXT records by pebble-challtestsrv."""
+    """Publishes TXT records by pebble-challtestsrv, whose name server is `server`."""
 
     management: str
+    server: str = ""
     published: list[str] = field(default_factory=list)
 
     async def publish(self, name: str, text: str) -> None:
@@ -125,7 +126,7 @@ def pebble(
             f"https://localhost:{directory_port}/dir",
             folder / "ca.pem",
             f"https://127.0.0.1:{management_port}",
-            Dns(f"http://127.0.0.1:{dns_management_port}"),
+            Dns(f"http://127.0.0.1:{dns_management_port}", dns),
         )
 
 
