@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 
 from edge.cli_cert.authority import account_options, keeper_settings, open_keeper, read_settings
 from edge.cli_cert.order import REASONS
-from edge.cli_cert.output import dry_option, explained, home, json_option, named, now, print_json, printable
+from edge.cli_cert.output import dry_option, explained, home, json_option, named, now, print_json, printable, run_async
 from edge.config_acme import AcmeSettings
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def revoke_command(
     if not dry_run:
         with explained():
             keeper = open_keeper(keeper_settings(settings))
-            asyncio.run(_revoke(keeper, settings.directory, certificate, REASONS[reason], by_account=by_account))
+            run_async(_revoke(keeper, settings.directory, certificate, REASONS[reason], by_account=by_account))
             if delete and lineage is not None:
                 lineage.remove()
     signer = "the account" if by_account else "its own key"
@@ -78,7 +77,7 @@ def rollover_command(dry_run: bool, as_json: bool, **given: Any) -> int:
         account = Storage(home()).authority(settings.directory).account()
         if account is None or not dry_run:
             keeper = open_keeper(keeper_settings(settings))
-            account = asyncio.run(roll_over(keeper.issuer, settings.directory))
+            account = run_async(roll_over(keeper.issuer, settings.directory))
     if as_json:
         print_json({"account": account.url, "directory": settings.directory, "dry_run": dry_run})
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +9,7 @@ import click
 
 from edge.cli_cert.authority import authority_options, keeper_settings, open_keeper, read_settings, with_names
 from edge.cli_cert.order import port_options
-from edge.cli_cert.output import explained, json_option, print_json, printable
+from edge.cli_cert.output import explained, json_option, print_json, printable, run_async
 from edge.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def check_command(
     with explained():
         issuer = open_keeper(settings).issuer
         preflight = Preflight(issuer, issuance, _resolver(resolver), Ports(http_port, tls_port))
-        checks = asyncio.run(_run(preflight, is_quiet=as_json))
+        checks = run_async(_run(preflight, is_quiet=as_json))
     ready = is_ready(checks)
     if as_json:
         rows = [{"verdict": item.verdict.value, "subject": item.subject, "text": item.text} for item in checks]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,18 @@ from edge.cli_cert.authority import (
     read_settings,
     with_names,
 )
-from edge.cli_cert.output import dry_option, explained, home, json_option, named, now, print_json, printable, show_left
+from edge.cli_cert.output import (
+    dry_option,
+    explained,
+    home,
+    json_option,
+    named,
+    now,
+    print_json,
+    printable,
+    run_async,
+    show_left,
+)
 from edge.cli_cert.progress import showing_progress
 from edge.errors import ConfigError
 
@@ -67,7 +77,7 @@ def issue_command(
         return _show_plan(settings, [issuance], as_json=as_json)
     with explained(), showing_progress(is_quiet=as_json) as reporter:
         keeper = open_keeper(settings, report=reporter.report)
-        answer = asyncio.run(_demand(keeper, issuance, (http_port, tls_port), force=force))
+        answer = run_async(_demand(keeper, issuance, (http_port, tls_port), force=force))
     _show([answer], as_json=as_json)
     return 0
 
@@ -116,10 +126,10 @@ def renew_command(
             try:
                 with explained():
                     force_it = force or reason is not None
-                    answer = asyncio.run(_demand(keeper, issuance, (http_port, tls_port), force=force_it))
+                    answer = run_async(_demand(keeper, issuance, (http_port, tls_port), force=force_it))
                     answers.append(answer)
                     if reason is not None and old is not None:
-                        asyncio.run(_revoke_old(keeper, issuance, old.chain_pem, REASONS[reason]))
+                        run_async(_revoke_old(keeper, issuance, old.chain_pem, REASONS[reason]))
             except Exception as error:
                 failed |= _told(error)
     _show(answers, as_json=as_json)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
 from edge.cli_trust.output import json_option, print_json, print_table, printable
 from edge.errors import ConfigError, EdgeError
+
+_T = TypeVar("_T")
 
 __all__ = [
     "dry_option",
@@ -23,6 +26,7 @@ __all__ = [
     "print_json",
     "print_table",
     "printable",
+    "run_async",
     "show_left",
 ]
 
@@ -70,6 +74,13 @@ def home() -> Path:
 def now() -> datetime:
     """Return the time of this machine's clock, in UTC, to the second."""
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def run_async(work: Coroutine[Any, Any, _T]) -> _T:
+    """Return what `work` comes to; asyncio is loaded here, and not by --help."""
+    import asyncio
+
+    return asyncio.run(work)
 
 
 def show_left(until: datetime, moment: datetime) -> str:

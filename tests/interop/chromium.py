@@ -86,17 +86,18 @@ class Page:
 
 
 @contextlib.contextmanager
-def browsing(folder: Path, root: Path | None) -> Iterator[Browser]:
-    """Run Chromium in a new home, in which `root` is trusted besides the public authorities."""
+def browsing(folder: Path, root: Path | None, *flags: str, home: Path | None = None) -> Iterator[Browser]:
+    """Run Chromium in a new home, in which `root` is trusted besides the public authorities, or in `home` as it is."""
     for tool in ("chromium", "certutil"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed")
-    home = folder / "browser"
-    _make_home(home, root)
+    if home is None:
+        home = folder / "browser"
+        _make_home(home, root)
     # Its profile goes on being written to while it ends.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         process = subprocess.Popen(
-            ["chromium", *_FLAGS, f"--user-data-dir={profile}", "about:blank"],
+            ["chromium", *_FLAGS, *flags, f"--user-data-dir={profile}", "about:blank"],
             env=clean_environment(HOME=str(home), XDG_DATA_HOME=str(home / ".local/share")),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
