@@ -20,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.interop.chromium import browsing
 from tests.process.server import DEADLINE, ROOT, Server, clean_environment
@@ -112,7 +113,7 @@ def stolen(home: Home, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=9))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(PUBLIC)]), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         .sign(key, SHA256())
     )
