@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from edge import __version__
+from edge import __version__, cli_control
 from edge.cli_cert.group import cert_group
-from edge.cli_control import drain_command, reload_command, scale_command, status_command, stop_command
 from edge.cli_trust.group import trust_group
 from edge.config import SECTIONS, Given, all_options, build_settings, nearest, section_options
 from edge.errors import ConfigError, EdgeError
@@ -51,9 +50,8 @@ def given_flags(parameters: Mapping[str, Any]) -> dict[str, Given]:
 
 def _serve(**parameters: Any) -> int:
     given = given_flags(parameters)
-    build_settings(
-        given, os.environ
-    )  # a wrong option is answered without loading the server, as are --help and --version
+    # Before the server is loaded: a wrong option is answered at once, as are --help and --version.
+    build_settings(given, os.environ)
     from edge.server import serve
     from edge_certs.errors import CertificateError
 
@@ -146,5 +144,5 @@ serve_command = click.Command(
 _program.add_command(serve_command)
 _program.add_command(cert_group)
 _program.add_command(trust_group)
-for command in (status_command, reload_command, scale_command, drain_command, stop_command):
+for command in cli_control.COMMANDS:
     _program.add_command(command)

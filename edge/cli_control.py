@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from edge import control
+from edge.status import count_of, describe_status
 
 _PID_FILE = click.option(
     "-p", "--pid", "--pid-file", "pid_file", metavar="FILE", help="pid file of the server that is meant"
@@ -34,7 +34,7 @@ def status_command(as_json: bool, pid_file: str | None) -> None:
 def reload_command(pid_file: str | None) -> None:
     """Read settings, certificates and code again, and replace the workers; returns when all are new."""
     workers = control.reload(os.environ, pid_file)
-    click.echo(f"reloaded: {_count(workers, 'worker')}")
+    click.echo(f"reloaded: {count_of(workers, 'worker')}")
 
 
 @click.command("scale")
@@ -44,6 +44,14 @@ def scale_command(workers: int, pid_file: str | None) -> None:
     """Run so many workers from now on."""
     answer = control.ask(control.find_server(os.environ, pid_file), "scale", workers=workers)
     click.echo(f"workers: {answer['before']} before, {answer['workers']} now")
+
+
+@click.command("upgrade")
+@_PID_FILE
+def upgrade_command(pid_file: str | None) -> None:
+    """Have the version that is installed now take over; returns when it has."""
+    answer = control.ask(control.find_server(os.environ, pid_file), "upgrade", timeout=None)
+    click.echo(f"upgraded: process {answer['pid']} serves")
 
 
 @click.command("drain")
@@ -71,49 +79,4 @@ def _end(pid_file: str | None, command: str, **arguments: Any) -> None:
     click.echo(f"process {server.pid} has ended")
 
 
-def describe_status(status: dict[str, Any]) -> list[str]:
-    """Return what `edge status` prints for a status, see docs/reference/control.md."""
-    lines = [
-        f"{status['state']}: process {status['pid']}, up {_duration(status['uptime'])}",
-        *(f"listening on {address}" for address in status["listening"]),
-        f"{_count(status['size'], 'worker')} wanted, {status['restarts']} restarted, {status['queue']} requests wait",
-        "",
-        f"{'WORKER':>6} {'PID':>8} {'STATE':<9} {'REQUESTS':>10} {'RUNNING':>8} {'MEMORY':>9} {'AGE':>8}",
-    ]
-    for worker in status["workers"]:
-        state = "silent" if worker["silent"] and worker["state"] == "ready" else worker["state"]
-        lines.append(
-            f"{worker['number']:>6} {worker['pid']:>8} {state:<9} {worker['requests']:>10} {worker['in_flight']:>8} "
-            f"{worker['memory'] / 2**20:>5.0f} MiB {_duration(worker['age']):>8}"
-        )
-    lines += ["", f"{'EDGE':>6} {'PID':>8} {'STATE':<9} {'CONNECTIONS':>11} {'QUEUE':>6} {'AGE':>8}"]
-    for number, edge in enumerate(status["edges"]):
-        state = "draining" if edge["draining"] else "serving" if "connections" in edge else "starting"
-        lines.append(
-            f"{number:>6} {edge['pid']:>8} {state:<9} {edge.get('connections', 0):>11} {edge.get('queue', 0):>6} "
-            f"{_duration(edge['age']):>8}"
-        )
-    if status["certificates"]:
-        lines.append("")
-    return [*lines, *(line for certificate in status["certificates"] for line in _certificate_lines(certificate))]
-
-
-def _certificate_lines(certificate: dict[str, Any]) -> Iterator[str]:
-    until = f", valid until {certificate['not_after'][:16]}Z" if certificate.get("not_after") else ""
-    yield f"certificate {certificate['name']}: {certificate['status']}{until}"
-    if certificate.get("next_at"):
-        yield f"  next attempt {certificate['next_at'][:16]}Z: {certificate['reason']}"
-    if certificate["last_error"]:
-        yield f"  last error: {certificate['last_error']}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _duration(seconds: float) -> str:
-    whole = int(seconds)
-    for size, unit, smaller, small in ((86_400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s")):
-        if whole >= size:
-            return f"{whole // size}{unit}{whole % size // smaller:02}{small}"
-    return f"{whole}s"
+COMMANDS = (status_command, reload_command, scale_command, upgrade_command, drain_command, stop_command)

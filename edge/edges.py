@@ -118,10 +118,28 @@ class Edges:
         """Replace none any more."""
         self._count = 0
 
+    @property
+    def are_all_serving(self) -> bool:
+        """True if as many take connections as there should be."""
+        return not self._missing() and all(edge.is_serving for edge in self if not edge.is_old)
+
+    def drain(self, *, gently: bool) -> None:
+        """Have all of them take nothing new and end; `gently` if others take the connections that still come."""
+        self.order(drain=True, gently=gently)
+
     def order(self, **order: Any) -> None:
         """Tell all of them."""
         for edge in self:
             edge.order(**order)
+
+    def status(self) -> list[dict[str, Any]]:
+        """What an operator asks of each: process, age in seconds, and what it has reported but of workers."""
+        now = time.monotonic()
+        return [
+            {"pid": edge.pid, "age": round(now - edge.started_at, 1), "draining": edge.is_draining}
+            | {key: value for key, value in edge.report.items() if key != "workers"}
+            for edge in self
+        ]
 
     def deadline(self) -> float:
         """Return when `do_due` must be called next."""
@@ -202,7 +220,7 @@ class Edges:
 
     def _drain_old(self) -> None:
         old = [edge for edge in self if edge.is_old and not edge.is_draining]
-        if old and not self._missing() and all(edge.is_serving for edge in self if not edge.is_old):
+        if old and self.are_all_serving:
             for edge in old:
                 edge.is_draining = True
                 edge.stop_at = time.monotonic() + self._drain_timeout

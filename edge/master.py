@@ -25,11 +25,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from edge.acme import KeptCertificates, without_secret
-from edge.certificates import CertificateWatch, load_certificates
+from edge.acme import without_secret
 from edge.config import MAX_PROCESSES, ServeSettings
 from edge.control import ControlServer, Reply
 from edge.edges import Edge, Edges
@@ -37,59 +35,68 @@ from edge.errors import ConfigError, EdgeError, StartError
 from edge.keeper import KeeperProcess
 from edge.net.listener import Listener, start_listening
 from edge.process import run_edge
-from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
+from edge.rundir import RunDirectory
+from edge.served import ServedCertificates
+from edge.standin import PASSED_ON
+from edge.status import seen_of_workers, worker_rows
+from edge.tls.contexts import TlsServer
 from edge.trust import worker_trust
+from edge.upgrade import Predecessor, Successor
 from edge.workers import Plan, Workers
 from edge_backend.pool import Settled, StartFailure
 from edge_certs.errors import CertificateError
-from edge_certs.x509 import Certificate
+from edge_certs.settings import KeeperSettings
 
 logger = logging.getLogger("edge.master")
 
-# Certificate files are looked at this often: a new one serves within two seconds.
-WATCH = 1.0
 # Signals to stop that come together are one wish: timeout(1) sends its own to the process, then to the whole group.
 SAME_WISH = 0.1
 # What an edge may take to answer and to log the requests that it cuts off.
 EDGE_GRACE = 0.5
 # What an edge or a worker may take to end after it was told to, before it is killed.
 LAST_GRACE = 2.0
+# What a new master may take to end that is not to take over: it gives its own workers the last grace.
+UPGRADE_GRACE = LAST_GRACE + 3.0
 _NEVER = float("inf")
 _SIGNALS = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU,
+    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What is made before anything runs: `reread` gives the settings of a reload, `kept` are certificates to renew."""
+    """What is made before anything runs: `reread` gives the settings of a reload, `predecessor` hands over to us."""
 
     settings: ServeSettings
     reread: Callable[[], ServeSettings]
     listeners: list[Listener]
     tls: TlsServer | None
-    watch: CertificateWatch
-    kept: KeptCertificates | None
-    run_dir: Path
+    certificates: ServedCertificates
+    keeper: KeeperSettings | None
+    run_dir: RunDirectory
+    predecessor: Predecessor | None
 
 
 class Master:
-    """Runs the processes of one server. `run()` is its whole life."""
+    """Runs the processes of one server. `run()` is its whole life; `successor` is then who has taken over, or None."""
 
     def __init__(self, parts: Parts) -> None:
+        self.successor: int | None = None
         self._settings = settings = parts.settings
         self._reread = parts.reread
         self._listeners = parts.listeners
         self._tls = parts.tls
-        self._watch = parts.watch
-        self._kept = parts.kept
+        self._certificates = parts.certificates
+        self._run_dir = parts.run_dir
+        self._predecessor = parts.predecessor
+        self._upgrade: tuple[Successor, Reply | None] | None = None
         self._selector = selectors.DefaultSelector()
         environ = without_secret(os.environ)
-        self._keeper = KeeperProcess(parts.kept.keeper if parts.kept is not None else None, environ)
+        self._keeper = KeeperProcess(parts.keeper, environ)
         plan = Plan(settings, worker_trust(environ))
-        self._workers = Workers(plan, parts.run_dir, self._selector, self._workers_changed, self._settled)
+        self._workers = Workers(plan, parts.run_dir.path, self._selector, self._workers_changed, self._settled)
         self._edges = Edges(self._selector, self._greet, self._leave, self._heard)
-        self._control = ControlServer(parts.run_dir, self._selector, self._command)
+        self._control = ControlServer(parts.run_dir.path, self._selector, self._command)
         self._replies: dict[int, list[Reply]] = {}
         self._signals: list[int] = []
         self._started_at = time.monotonic()
@@ -97,8 +104,6 @@ class Master:
         self._stop_signals = 0
         self._stop_asked_at = 0.0
         self._drain_timeout = settings.timeouts.drain
-        self._next_watch = 0.0
-        self._certificates: list[MemoryCertificate] = []
 
     def run(self, remarks: Sequence[str]) -> int:
         """Serve until told to stop; return the exit code. `remarks` are for the operator, once it serves.
@@ -131,9 +136,8 @@ class Master:
             self._handle_signals()
 
     def _timeout(self, deadline: float) -> float:
-        due = min(deadline, self._workers.deadline(), self._edges.deadline(), self._keeper.deadline)
-        if self._watch.is_watching:
-            due = min(due, self._next_watch)
+        others = (self._edges.deadline(), self._keeper.deadline, self._certificates.deadline)
+        due = min(deadline, self._workers.deadline(), *others)
         return max(0.0, min(due - time.monotonic(), 60.0))
 
     def _do_due(self) -> None:
@@ -141,10 +145,8 @@ class Master:
         self._workers.do_due(now)
         self._edges.do_due(now)
         self._keeper.due(now)
-        if self._watch.is_watching and now >= self._next_watch:
-            self._next_watch = now + WATCH
-            if self._watch.changed():
-                self._reload_certificates()
+        if self._certificates.have_changed(now):
+            self._reload_certificates()
 
     @contextlib.contextmanager
     def _signal_handling(self) -> Iterator[None]:
@@ -162,6 +164,9 @@ class Master:
         try:
             yield
         finally:
+            if self.successor is not None:
+                # What stands in for this process will take them, and pass them on.
+                signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -173,10 +178,15 @@ class Master:
     def _handle_signals(self) -> None:
         signals, self._signals = self._signals, []
         for number in signals:
-            if number in (signal.SIGTERM, signal.SIGINT):
+            if self.successor is not None and number in PASSED_ON:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self.successor, number)
+            elif number in (signal.SIGTERM, signal.SIGINT):
                 self._stop_asked(time.monotonic())
             elif number == signal.SIGHUP:
                 self._reload(None)
+            elif number == signal.SIGUSR2:
+                self._begin_upgrade(None)
             elif number in (signal.SIGTTIN, signal.SIGTTOU):
                 more = 1 if number == signal.SIGTTIN else -1
                 self._workers.resize(min(MAX_PROCESSES, max(1, self._workers.size + more)))
@@ -196,6 +206,7 @@ class Master:
         self._edges.order(workers=self._workers.paths())
         if self._workers.is_any_ready and not self._is_serving and not self._stop_signals:
             self._start_serving()
+        self._take_over()
 
     def _start_serving(self) -> None:
         self._is_serving = True
@@ -214,8 +225,8 @@ class Master:
         )
 
     def _greet(self, edge: Edge) -> None:
-        if self._certificates:
-            edge.order(certificates=[item.encode() for item in self._certificates])
+        if self._certificates.order:
+            edge.order(certificates=self._certificates.order)
         edge.order(workers=self._workers.paths())
 
     def _leave(self) -> None:
@@ -223,19 +234,15 @@ class Master:
         self._workers.close_controls()
         self._control.leave()
         self._keeper.abandon()
+        if self._predecessor is not None:
+            self._predecessor.leave()
+        if self._upgrade is not None:
+            self._upgrade[0].control.close()
         self._selector.close()
 
     def _heard(self, _edge: Edge) -> None:
-        self._workers.heard(self._seen())
-
-    def _seen(self) -> dict[int, tuple[int, float]]:
-        """Add up what the edges have seen of the workers; alive is whom one of them has heard."""
-        seen: dict[int, tuple[int, float]] = {}
-        for edge in self._edges:
-            for name, (requests, _, silent) in edge.report.get("workers", {}).items():
-                before = seen.get(int(name), (0, _NEVER))
-                seen[int(name)] = (before[0] + requests, min(before[1], silent))
-        return seen
+        self._workers.heard(seen_of_workers(edge.report for edge in self._edges))
+        self._take_over()
 
     # Reload.
 
@@ -245,17 +252,15 @@ class Master:
             settings = self._reread()
             self._refuse_fixed(settings)
             plan = Plan(settings, worker_trust(without_secret(os.environ)))
-            self._watch.changed()  # the files are read now: what has changed by then is not news again
-            loaded = load_certificates(settings.tls, self._kept) if self._tls is not None else []
-            sites = Sites(loaded) if loaded else None
+            certificates = self._certificates.read()
         except (EdgeError, CertificateError, OSError, ValueError) as error:
             what = "certificates" if isinstance(error, CertificateError) else "settings"
             logger.error("%s not reloaded: %s; the old ones go on serving", what, error)
             if reply is not None:
                 reply.refuse(f"{what} not reloaded: {error}")
             return
-        if sites is not None:
-            self._use_certificates(loaded, sites)
+        self._certificates.use(certificates)
+        self._edges.order(certificates=self._certificates.order)
         before, self._settings = self._settings, settings
         if _of_edges(before) != _of_edges(settings):
             self._start_edges()
@@ -284,29 +289,54 @@ class Master:
             else:
                 reply.send(workers=self._workers.size)
 
-    # Certificates.
-
     def _reload_certificates(self) -> None:
         """Read the files again; what serves goes on serving unless all of it is good."""
         try:
-            loaded = load_certificates(self._settings.tls, self._kept)
-            sites = Sites(loaded)
-        except (CertificateError, OSError, ValueError) as error:
+            certificates = self._certificates.read()
+        except (CertificateError, OSError) as error:
             logger.error("certificates not reloaded: %s; the old ones go on serving", error)
             return
-        self._use_certificates(loaded, sites)
+        self._certificates.use(certificates)
+        self._edges.order(certificates=self._certificates.order)
 
-    def _use_certificates(self, loaded: list[Certificate], sites: Sites) -> None:
-        assert self._tls is not None  # only called with certificates
-        self._watch.follow(loaded)
-        self._tls.sites = sites
-        self._certificates = [MemoryCertificate(item.names, item.chain_pem, item.key_pem) for item in loaded]
-        self._edges.order(certificates=[item.encode() for item in self._certificates])
-        for item in loaded:
-            names = ", ".join(item.names)
-            logger.info(
-                "certificate reloaded: %s, SHA-256 %s, valid until %s", names, item.fingerprint, item.not_after.date()
-            )
+    # Upgrade.
+
+    def _begin_upgrade(self, reply: Reply | None) -> None:
+        """Start another master that is to take over; `reply` gets the outcome."""
+        if self._upgrade is not None or not self._is_serving or self._stop_signals:
+            if reply is not None:
+                reply.refuse("upgrade: another one is under way, or the server is starting or ending; try again later")
+            return
+        logger.info("upgrade: the command %s starts again, and takes over when it serves", sys.orig_argv[1:])
+        successor = Successor(self._listeners, os.environ)
+        self._upgrade = successor, reply
+        self._selector.register(successor.control, selectors.EVENT_READ, self._upgrade_reports)
+
+    def _upgrade_reports(self) -> None:
+        assert self._upgrade is not None  # registered with it
+        successor, reply = self._upgrade
+        self._selector.unregister(successor.control)
+        if successor.read():
+            logger.info("upgrade: process %d has taken over; what runs here is finished", successor.pid)
+            self.successor = successor.pid
+            self._run_dir.give_up()
+            self._stop_signals += 1
+            if reply is not None:
+                reply.send(pid=successor.pid)
+            return
+        self._upgrade = None
+        successor.end(UPGRADE_GRACE)
+        logger.error("upgrade given up: the new server ended before it served; the old one goes on")
+        if reply is not None:
+            reply.refuse("upgrade given up: the new server ended before it served, see its log; the old one goes on")
+
+    def _take_over(self) -> None:
+        """Tell the predecessor, if there is one, as soon as everything serves here."""
+        if self._predecessor is None or not (self._edges.are_all_serving and self._workers.are_all_ready):
+            return
+        predecessor, self._predecessor = self._predecessor, None
+        self._run_dir.take()
+        predecessor.tell_ready()
 
     # Commands.
 
@@ -323,8 +353,10 @@ class Master:
             if name == "drain":
                 self._drain_timeout = _NEVER
             reply.send(pid=os.getpid())
+        elif name == "upgrade":
+            self._begin_upgrade(reply)
         else:
-            reply.refuse(f"{name!r}: unknown command; use status, reload, scale, drain or stop")
+            reply.refuse(f"{name!r}: unknown command; use status, reload, scale, upgrade, drain or stop")
 
     def _scale(self, count: object, reply: Reply) -> None:
         if type(count) is not int or not 1 <= count <= MAX_PROCESSES:
@@ -335,15 +367,7 @@ class Master:
         reply.send(workers=count, before=before)
 
     def _status(self) -> dict[str, Any]:
-        seen = self._seen()
-        running: dict[int, int] = {}
-        for edge in self._edges:
-            for name, (_, count, _) in edge.report.get("workers", {}).items():
-                running[int(name)] = running.get(int(name), 0) + count
-        workers = self._workers.status()
-        for worker in workers:
-            requests, silent = seen.get(int(str(worker["number"])), (0, 0.0))
-            worker |= {"requests": requests, "in_flight": running.get(int(str(worker["number"])), 0), "silent": silent}
+        reports = [edge.report for edge in self._edges]
         return {
             "pid": os.getpid(),
             "uptime": round(time.monotonic() - self._started_at, 1),
@@ -351,14 +375,11 @@ class Master:
             "listening": [describe(listener) for listener in self._listeners],
             "size": self._workers.size,
             "restarts": self._workers.restarts,
-            "workers": workers,
-            "edges": [
-                {"pid": edge.pid, "age": round(time.monotonic() - edge.started_at, 1), "draining": edge.is_draining}
-                | {key: value for key, value in edge.report.items() if key != "workers"}
-                for edge in self._edges
-            ],
-            "certificates": self._kept.status() if self._kept is not None else [],
-            "queue": sum(edge.report.get("queue", 0) for edge in self._edges),
+            "workers": worker_rows(self._workers.status(), reports),
+            "edges": self._edges.status(),
+            "queue": sum(report.get("queue", 0) for report in reports),
+            "certificates": self._certificates.status(),
+            "renewals": self._certificates.renewals(),
         }
 
     # The end.
@@ -371,7 +392,7 @@ class Master:
         deadline = time.monotonic() + self._drain_timeout
         for listener in self._listeners:
             listener.sock.close()
-        self._edges.order(drain=True)
+        self._edges.drain(gently=self.successor is not None)
         self._until(lambda: not len(self._edges) or self._stop_signals > signals, deadline)
         if len(self._edges) and self._stop_signals == signals:
             logger.warning("drain: %g s are over; what still runs is cut off", self._drain_timeout)
@@ -385,6 +406,8 @@ class Master:
     def _end_processes(self) -> None:
         """Kill and reap whatever still runs: nothing outlives the master."""
         self._workers.stop()
+        if self._upgrade is not None and self.successor is None:
+            self._upgrade[0].end(UPGRADE_GRACE)
         self._keeper.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
         self._edges.end()
         self._workers.end(LAST_GRACE if self._stop_signals < 2 else 0.0)

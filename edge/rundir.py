@@ -40,9 +40,50 @@ class Running:
         return self.path / CONTROL_SOCKET
 
 
+class RunDirectory:
+    """The folder of this run. Commands find it while it is *current*: from `take` to `give_up` or the end. The pid
+    file, if there is to be one, holds this process's id for the same time.
+    """
+
+    def __init__(self, path: Path, pid_file: str, lock: int) -> None:
+        self.path = path
+        self._pid_file = Path(pid_file) if pid_file else None
+        self._own = f"{os.getpid()}\n"
+        self._lock = lock
+        self.is_current = False
+
+    def take(self) -> None:
+        """Commands are for this server from now on.
+
+        Raises ConfigError if the pid file cannot be written.
+        """
+        self.is_current = True
+        _write_owner(self.path, is_current=True)
+        if self._pid_file is None:
+            return
+        try:
+            self._pid_file.write_text(self._own)
+        except OSError as error:
+            reason = str(error.strerror).lower()
+            raise ConfigError(f"pid file {str(self._pid_file)!r}: {reason}; use another path") from None
+
+    def give_up(self) -> None:
+        """Another server has taken over, and the pid file with it."""
+        self.is_current = False
+        _write_owner(self.path, is_current=False)
+
+    def remove(self) -> None:
+        """Remove the folder, and the pid file unless another process has taken it over."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+        with contextlib.suppress(OSError):
+            if self._pid_file is not None and self._pid_file.read_text() == self._own:
+                self._pid_file.unlink()
+
+
 @contextlib.contextmanager
-def run_directory() -> Iterator[Path]:
-    """Make the folder in which the sockets of this run lie, and remove it at the end.
+def run_directory(pid_file: str = "") -> Iterator[RunDirectory]:
+    """Make the folder in which the sockets of this run lie, and remove it at the end. It is not current yet.
 
     Raises ConfigError if there can be none, or its path leaves no room for a socket's name.
     """
@@ -53,36 +94,16 @@ def run_directory() -> Iterator[Path]:
         path = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
     except OSError as error:
         raise ConfigError(f"{what}: {str(error.strerror).lower()}; {do}") from None
-    with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, path, ignore_errors=True)
+    directory = RunDirectory(path, pid_file, _lock(path))
+    try:
         size = len(os.fsencode(path))
         if size > MAX_RUN_DIRECTORY:
             raise ConfigError(f"{what}: its path has {size} bytes, at most {MAX_RUN_DIRECTORY} allowed; {do}")
-        stack.callback(os.close, _claim(path))
+        _write_owner(path, is_current=False)
         _remove_stale(Path(base))
-        yield path
-
-
-@contextlib.contextmanager
-def pid_file(name: str) -> Iterator[None]:
-    """Write our process id into the file, and remove it at the end unless another process has taken it over.
-
-    Nothing is written without a name. Raises ConfigError if it cannot be.
-    """
-    if not name:
-        yield
-        return
-    path, own = Path(name), f"{os.getpid()}\n"
-    try:
-        path.write_text(own)
-    except OSError as error:
-        raise ConfigError(f"pid file {name!r}: {str(error.strerror).lower()}; use another path") from None
-    try:
-        yield
+        yield directory
     finally:
-        with contextlib.suppress(OSError):
-            if path.read_text() == own:
-                path.unlink()
+        directory.remove()
 
 
 def running_servers(environ: Mapping[str, str]) -> list[Running]:
@@ -110,14 +131,20 @@ def _bases(environ: Mapping[str, str]) -> set[Path]:
     return {Path(place) for place in places if place and os.path.isdir(place)}
 
 
-def _claim(path: Path) -> int:
-    """Say who has the folder and lock it; return the descriptor that holds the lock."""
-    (path / "edge.json").write_text(json.dumps({"pid": os.getpid(), "home": _home(os.environ)}))
+def _lock(path: Path) -> int:
+    """Lock the folder; return the descriptor that holds the lock."""
     # Locked before it has its name: a folder whose `lock` can be locked is nobody's.
     descriptor = os.open(path / "lock.new", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     os.rename(path / "lock.new", path / "lock")
     return descriptor
+
+
+def _write_owner(path: Path, *, is_current: bool) -> None:
+    """Say who has the folder, in one step for who reads it."""
+    owner = {"pid": os.getpid(), "home": _home(os.environ), "current": is_current}
+    (path / "edge.json.new").write_text(json.dumps(owner))
+    os.rename(path / "edge.json.new", path / "edge.json")
 
 
 def _folders(base: Path) -> Iterator[Path]:
@@ -134,7 +161,7 @@ def _in_use(base: Path) -> Iterator[tuple[Running, str]]:
     for path in _folders(base):
         with contextlib.suppress(OSError, ValueError, KeyError):
             owner = json.loads((path / "edge.json").read_text())
-            if _is_locked(path):
+            if owner["current"] and _is_locked(path):
                 yield Running(int(owner["pid"]), path), str(owner["home"])
 
 

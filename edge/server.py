@@ -12,9 +12,12 @@ from edge.config import ServeSettings
 from edge.master import Master, Parts
 from edge.net.listener import close_listeners, open_listeners
 from edge.observe import set_up_logging
-from edge.rundir import pid_file, run_directory
+from edge.rundir import run_directory
+from edge.served import ServedCertificates
 from edge.tls.contexts import TlsServer
 from edge.tls.making import MadeSites
+from edge.upgrade import Predecessor, stand_in
+from edge_certs.x509 import Certificate
 
 
 def serve(read_settings: Callable[[], ServeSettings]) -> int:
@@ -24,22 +27,43 @@ def serve(read_settings: Callable[[], ServeSettings]) -> int:
     start; nothing is left running then.
     """
     settings = read_settings()
+    predecessor = Predecessor.find(os.environ)
     set_up_logging(settings.logs.level)
     kept = KeptCertificates.open(settings.acme, os.environ, settings.logs.level)
     watch = CertificateWatch(watched_files(settings.tls, kept))
     certificates = load_certificates(settings.tls, kept, is_start=True)
     watch.follow(certificates)
-    tls = TlsServer.open(certificates) if certificates else None
-    if tls is not None and kept is not None:
+    tls, remarks = _tls(settings, certificates, kept)
+    with run_directory(settings.run.pid_file) as run_dir, contextlib.ExitStack() as stack:
+        if predecessor is not None:
+            listeners = predecessor.listeners
+        else:
+            has_certificate = bool(certificates)
+            listeners, more = open_listeners(settings.listen, has_certificate=has_certificate, dev=settings.tls.dev)
+            remarks = [*more, *remarks]
+        # Where another server has them too, they and the files of Unix sockets are that one's to close.
+        stack.callback(lambda: close_listeners(listeners) if run_dir.is_current else None)
+        if predecessor is None:
+            run_dir.take()
+        served = ServedCertificates(settings.tls, tls, watch, kept, certificates)
+        keeper = kept.keeper if kept is not None else None
+        master = Master(Parts(settings, read_settings, listeners, tls, served, keeper, run_dir, predecessor))
+        code = master.run(remarks)
+    if master.successor is not None:
+        stand_in(master.successor)
+    return code
+
+
+def _tls(
+    settings: ServeSettings, certificates: list[Certificate], kept: KeptCertificates | None
+) -> tuple[TlsServer | None, list[str]]:
+    """Return what TLS is served with, and remarks for the operator."""
+    if settings.tls.dev:
+        maker = DevMaker.open(settings.tls)
+        return TlsServer.serving(MadeSites(maker)), [maker.remark]
+    if not certificates:
+        return None, []
+    tls = TlsServer.open(certificates)
+    if kept is not None:
         tls.answers = kept.answers
-    maker = DevMaker.open(settings.tls) if settings.tls.dev else None
-    if maker is not None:
-        tls = TlsServer.serving(MadeSites(maker))
-    listeners, remarks = open_listeners(settings.listen, has_certificate=bool(certificates), dev=settings.tls.dev)
-    if maker is not None:
-        remarks.append(maker.remark)
-    with contextlib.ExitStack() as stack:
-        stack.callback(close_listeners, listeners)
-        stack.enter_context(pid_file(settings.run.pid_file))
-        run_dir = stack.enter_context(run_directory())
-        return Master(Parts(settings, read_settings, listeners, tls, watch, kept, run_dir)).run(remarks)
+    return tls, []

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edge.config import PoolSettings, ServeSettings, TimeoutSettings
 from edge.trust import WorkerTrust
@@ -130,6 +131,11 @@ class Workers:
         return bool(self._pool.ready_numbers)
 
     @property
+    def are_all_ready(self) -> bool:
+        """True if as many can serve as there should be."""
+        return len(self._pool.ready_numbers) >= self._pool.size
+
+    @property
     def is_any_serving(self) -> bool:
         """True if one serves, or drains: it ends by itself when it has finished."""
         states = {self._pool.state(number) for number in self._pool.alive_numbers}
@@ -139,7 +145,7 @@ class Workers:
         """The sockets of those that edges may send requests to, by number."""
         return {number: worker.path for number, worker in self._workers.items() if self._pool.is_served(number)}
 
-    def status(self) -> list[dict[str, object]]:
+    def status(self) -> list[dict[str, Any]]:
         """What an operator asks of each: number, process, state, age in seconds, memory in bytes."""
         now = time.monotonic()
         return [
@@ -175,9 +181,9 @@ class Workers:
         for action in self._pool.due(now):
             self._do(action, now)
 
-    def heard(self, seen: Mapping[int, tuple[int, float]]) -> None:
-        """Take what edges have seen of the workers: requests, and seconds without a sign of life."""
-        for number, (requests, silent) in seen.items():
+    def heard(self, seen: Mapping[int, tuple[int, int, float]]) -> None:
+        """Take what edges have seen of the workers, see edge.status.seen_of_workers."""
+        for number, (requests, _, silent) in seen.items():
             self._pool.reported(number, requests=requests, silent=silent)
 
     def reap(self) -> None:

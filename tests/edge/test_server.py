@@ -108,7 +108,8 @@ def test_nothing_is_watched_without_files(files: Files) -> None:
 def test_run_directory_is_private_and_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory() as base:
         monkeypatch.setenv("XDG_RUNTIME_DIR", base)
-        with run_directory() as path:
+        with run_directory() as directory:
+            path = directory.path
             assert path.parent == Path(base)
             assert path.stat().st_mode & 0o777 == 0o700
             (path / "worker-0.sock").touch()

@@ -151,7 +151,7 @@ def test_certificate_is_there_again_after_a_restart(site: Site, tmp_path: Path) 
     with site.serve(tmp_path, "--acme", "again.test") as server:
         assert served(site.tls, "again.test") == certificate
         wait_until(server.keepers, "the process that renews runs")
-        [known] = json.loads(edge(tmp_path, "status", "--json"))["certificates"]
+        [known] = json.loads(edge(tmp_path, "status", "--json"))["renewals"]
         assert (known["name"], known["status"], known["last_error"]) == ("again.test", "valid", "")
         assert "certificate again.test: valid, valid until 20" in edge(tmp_path, "status")
     assert site.orders == orders

@@ -1,0 +1,118 @@
+"""A new version takes over while the old one serves: what the two masters say to each other.
+
+The old master starts the command that it was started with once more. The new one gets the listeners, open, so that no
+connection is refused in between; it starts its own workers and edges, says `ready` when all of them serve, and only
+then the old one drains. A new one that ends before that changes nothing.
+
+What was started first may be what a container or a supervisor waits for. So when the old master has drained it does not
+end: it becomes a *stand-in* (edge/standin.py), a few MB that pass signals on and end with the new one's exit code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from edge import standin
+from edge.net.listener import Listener
+
+VARIABLE = "EDGE_UPGRADE"
+
+
+class Successor:
+    """The new master, as the old one sees it. `control` is readable when it has something to say, or has ended."""
+
+    def __init__(self, listeners: Sequence[Listener], environ: MutableMapping[str, str]) -> None:
+        self.control, theirs = socket.socketpair()
+        self.is_ready = False
+        with theirs:
+            handed = {
+                "control": theirs.fileno(),
+                "listeners": [{**_describe(listener), "fd": listener.sock.fileno()} for listener in listeners],
+            }
+            self._process = subprocess.Popen(
+                # Not sys.argv: how Python was told to find the program is part of the command.
+                [sys.executable, *sys.orig_argv[1:]],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), *(listener.sock.fileno() for listener in listeners)),
+                env={**environ, VARIABLE: json.dumps(handed)},
+            )
+
+    @property
+    def pid(self) -> int:
+        """The new master's process id."""
+        return self._process.pid
+
+    def read(self) -> bool:
+        """Take what it says; True when it is ready, False when it has ended, or failed."""
+        data = b""
+        with contextlib.suppress(OSError):
+            data = self.control.recv(64)
+        self.is_ready = data == b"ready\n"
+        return self.is_ready
+
+    def end(self, timeout: float) -> None:
+        """End one that is not ready: the server is to stop, or it has failed."""
+        self.control.close()
+        self._process.terminate()
+        try:
+            self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+class Predecessor:
+    """The old master, as the new one sees it, and what it hands over."""
+
+    def __init__(self, handed: dict[str, Any]) -> None:
+        self._control = socket.socket(fileno=handed["control"])
+        self._control.set_inheritable(False)
+        self.listeners = [_take(value) for value in handed["listeners"]]
+
+    @classmethod
+    def find(cls, environ: MutableMapping[str, str]) -> Predecessor | None:
+        """Return who has started this process to take over, None if nobody has; the environment says so only once."""
+        handed = environ.pop(VARIABLE, None)
+        return None if handed is None else cls(json.loads(handed))
+
+    def tell_ready(self) -> None:
+        """Everything serves: the old one may go."""
+        with contextlib.suppress(OSError):  # it has ended already: all the more
+            self._control.sendall(b"ready\n")
+        self._control.close()
+
+    def leave(self) -> None:
+        """In a child: close what is the master's."""
+        self._control.close()
+
+
+def stand_in(pid: int) -> NoReturn:
+    """Become what passes signals on to the new master, and ends as it does."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-I", "-S", str(Path(standin.__file__)), str(pid)])
+
+
+def _describe(listener: Listener) -> dict[str, Any]:
+    return {
+        "tls": listener.tls,
+        "address": listener.address,
+        "public_port": listener.public_port,
+        "owned_path": listener.owned_path,
+    }
+
+
+def _take(value: dict[str, Any]) -> Listener:
+    sock = socket.socket(fileno=value.pop("fd"))
+    # It was inherited by us, and workers would inherit it in turn.
+    sock.set_inheritable(False)
+    sock.setblocking(False)
+    return Listener(sock, **value)
