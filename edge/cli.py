@@ -56,7 +56,7 @@ def _serve(**parameters: Any) -> int:
     from edge_certs.errors import CertificateError
 
     try:
-        return serve(lambda: build_settings(given, os.environ))
+        return serve(lambda: build_settings(given, os.environ), is_program=True)
     except CertificateError as error:
         raise ConfigError(str(error)) from error
 

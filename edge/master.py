@@ -75,6 +75,7 @@ class Parts:
     keeper: KeeperSettings | None
     run_dir: RunDirectory
     predecessor: Predecessor | None
+    is_program: bool  # the process ends with the server
 
 
 class Master:
@@ -89,6 +90,7 @@ class Master:
         self._certificates = parts.certificates
         self._run_dir = parts.run_dir
         self._predecessor = parts.predecessor
+        self._is_program = parts.is_program
         self._upgrade: tuple[Successor, Reply | None] | None = None
         self._selector = selectors.DefaultSelector()
         environ = without_secret(os.environ)
@@ -169,7 +171,10 @@ class Master:
                 signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
             signal.set_wakeup_fd(before)
             for number, handler in handlers.items():
-                signal.signal(number, handler)
+                # A signal to stop that comes in the last moment wishes for what is happening already. Python itself
+                # gives all but ignored signals back to the system before it ends.
+                is_late = self._is_program and self._stop_signals and number in (signal.SIGTERM, signal.SIGINT)
+                signal.signal(number, signal.SIG_IGN if is_late else handler)
             self._control.close()
             self._selector.close()
             reading.close()

@@ -20,8 +20,10 @@ from edge.upgrade import Predecessor, stand_in
 from edge_certs.x509 import Certificate
 
 
-def serve(read_settings: Callable[[], ServeSettings]) -> int:
+def serve(read_settings: Callable[[], ServeSettings], *, is_program: bool = False) -> int:
     """Serve until a signal or a command ends it; return the exit code. Each reload reads the settings again.
+
+    `is_program`: the process ends with it, so signals to stop need not do anything any more when it has ended.
 
     Raises ConfigError or CertificateError if what was asked for cannot be done, StartError if the application does not
     start; nothing is left running then.
@@ -47,7 +49,8 @@ def serve(read_settings: Callable[[], ServeSettings]) -> int:
             run_dir.take()
         served = ServedCertificates(settings.tls, tls, watch, kept, certificates)
         keeper = kept.keeper if kept is not None else None
-        master = Master(Parts(settings, read_settings, listeners, tls, served, keeper, run_dir, predecessor))
+        parts = Parts(settings, read_settings, listeners, tls, served, keeper, run_dir, predecessor, is_program)
+        master = Master(parts)
         code = master.run(remarks)
     if master.successor is not None:
         stand_in(master.successor)
