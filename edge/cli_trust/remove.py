@@ -50,7 +50,7 @@ def remove_command(
         if dry_run:
             _show(name, gone, tasks, None, as_json=as_json)
             return 0
-        check_rights(open_places(tasks), ["trust", "remove", name], "--from")
+        check_rights(open_places(tasks), ["trust", "remove", name], "--from", home=str(store.folder.parent))
         confirm(open_places(tasks), plan_lines(tasks), is_confirmed=is_confirmed)
         done = _remove(gone, tasks, store, machine)
         others = _places_that_trust(gone, store, machine)

@@ -87,8 +87,10 @@ def choose_places(targets: Sequence[str], machine: Machine, registries: Sequence
     return Chosen(places, remarks)
 
 
-def check_rights(places: Iterable[Place], again: Sequence[str], flag: str) -> None:
+def check_rights(places: Iterable[Place], again: Sequence[str], flag: str, *, home: str = "") -> None:
     """Let this user pass if all `places` may be changed; `again` are the command's words, but for `flag`.
+
+    `home` is the EDGE_HOME that root has to use; without it, root's own, and then the rest is still this user's to do.
 
     Raises NeedsRoot: with the exact line to run.
     """
@@ -96,9 +98,11 @@ def check_rights(places: Iterable[Place], again: Sequence[str], flag: str) -> No
     closed = list(dict.fromkeys(item.target for item in places if item.needs_root))
     if not closed:
         return
-    line = shlex.join(["sudo", *program(), *again, flag, ",".join(closed)])
+    setting = [f"EDGE_HOME={home}"] if home else []
+    line = shlex.join(["sudo", *setting, *program(), *again, flag, ",".join(closed)])
     rest = list(dict.fromkeys(item.target for item in places if not item.needs_root and item.target not in closed))
-    after = f", and then: {shlex.join([*program(), *again, flag, ','.join(rest)])}" if rest else ""
+    own = shlex.join([*program(), *again, *([flag, ",".join(rest)] if rest else [])])
+    after = "" if home and not rest else f", and then for yourself: {own}"
     raise NeedsRoot(f"{' and '.join(closed)}: only root may change it, nothing was changed; run: {line}{after}")
 
 

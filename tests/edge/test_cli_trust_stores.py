@@ -199,9 +199,26 @@ def test_user_is_told_the_exact_line_and_nothing_is_changed(
     add = ("add", "corp.pem", "--label", "the proxy", "--to", "system", "--yes")
     assert refusal(capsys, 3, *add) == (
         "system: only root may change it, nothing was changed; "
-        f"run: sudo {tmp_path}/bin/edge trust add {tmp_path}/corp.pem --label 'the proxy' --to system"
+        f"run: sudo {tmp_path}/bin/edge trust add {tmp_path}/corp.pem --label 'the proxy' --to system, "
+        f"and then for yourself: {tmp_path}/bin/edge trust add {tmp_path}/corp.pem --label 'the proxy'"
     )
     assert not home.exists()
+
+
+def test_removal_that_needs_root_names_the_record_that_it_is_in(
+    capsys: pytest.CaptureFixture[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TrustStore(home).add([ROOT.certificate], "corp", NOW, "")
+    entry = {"sha256": SHA256, "target": "docker", "kind": "docker", "location": "/etc/docker/certs.d/a.example"}
+    row = {**entry, "at": NOW.isoformat(), "complete": True}
+    write_private(home / "trust/installed.json", json.dumps({"version": 1, "installations": [row]}).encode())
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["/bin/edge"])
+    assert refusal(capsys, 3, "remove", "corp", "--yes") == (
+        "docker: only root may change it, nothing was changed; "
+        f"run: sudo EDGE_HOME={home} /bin/edge trust remove corp --from docker"
+    )
+    assert [anchor.label for anchor in TrustStore(home).anchors()] == ["corp"]
 
 
 @needs_debian
@@ -224,7 +241,7 @@ def test_what_needs_no_root_comes_in_a_second_line(
     message = refusal(capsys, 3, "add", "corp.pem", "--to", "system,nss", "--yes")
     assert message.endswith(
         f"run: sudo /bin/edge trust add {tmp_path}/corp.pem --to system, "
-        f"and then: /bin/edge trust add {tmp_path}/corp.pem --to nss"
+        f"and then for yourself: /bin/edge trust add {tmp_path}/corp.pem --to nss"
     )
     assert not home.exists()
 

@@ -18,6 +18,8 @@ from edge_certs.errors import CertificateError, reason
 
 # update-ca-certificates with a Java hook takes 10 s on a slow machine; a command that takes this long hangs.
 COMMAND_TIMEOUT = 120.0
+# Where update-ca-certificates is; not on the PATH of whoever became root by su(1).
+SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +115,15 @@ def this_machine(environ: Mapping[str, str]) -> Machine:
 
 def run_command(command: Sequence[str]) -> Finished:
     """Run `command` without a terminal and in the C locale, as its words are looked at."""
+    path = os.pathsep.join(filter(None, (os.environ.get("PATH"), *SYSTEM_FOLDERS)))
     done = subprocess.run(
         command,
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        env={**os.environ, "LC_ALL": "C"},
+        env={**os.environ, "LC_ALL": "C", "PATH": path},
         timeout=COMMAND_TIMEOUT,
+        # certutil asks for a database's password on /dev/tty, whatever its standard input is.
+        start_new_session=True,
         check=False,
     )
     return Finished(done.returncode, done.stdout, done.stderr)

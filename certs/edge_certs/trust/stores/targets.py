@@ -110,6 +110,8 @@ def _linux_names(machine: Machine) -> list[str]:
 def _check_nss(machine: Machine, browser: str) -> None:
     if machine.system in ("Darwin", "Windows"):
         raise CertificateError(f"{browser}: reads the system's roots here", "use --to system")
+    if not machine.home.is_absolute():
+        raise CertificateError(f"{browser}: this user has no home folder", "set HOME")
     # Now, and not when half of it is done: most machines have no certutil.
     machine.run(("certutil", "-H"))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_certs.errors import CertificateError
+from edge_certs.trust.stores import machine as module
 from edge_certs.trust.stores.machine import Finished, Machine, package_advice, run_command, this_machine
 
 
@@ -31,6 +32,13 @@ def test_sudo_by_root_is_none_and_home_is_the_accounts_without_a_variable() -> N
 def test_command_runs_in_the_c_locale_without_a_terminal() -> None:
     program = 'read line || echo "end $LC_ALL"; echo oops >&2; exit 3'
     assert run_command(["sh", "-c", program]) == Finished(3, b"end C\n", b"oops\n")
+
+
+def test_commands_of_the_system_are_found_without_a_path_to_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for root after su(1), whose PATH is still the user's."""
+    monkeypatch.delenv("PATH")
+    monkeypatch.setattr(module, "SYSTEM_FOLDERS", ("/nosuch", "/usr/bin", "/bin"))
+    assert run_command(["true"]).code == 0
 
 
 def test_command_that_is_missing_says_its_package() -> None:

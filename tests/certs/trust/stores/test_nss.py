@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from edge_certs.errors import CertificateError
+from edge_certs.trust.installations import Installations
 from edge_certs.trust.stores.machine import Finished, Machine, run_command
 from edge_certs.trust.stores.nss import DATABASE, NssDatabase, chromium_places
 from edge_certs.trust.stores.place import Place, Root
 from edge_certs.trust.stores.steps import perform
 from edge_certs.trust.stores.targets import find_places, open_place
+from tests.certs.forge import NOW
 from tests.certs.trust.stores.recording import Answer, Recording, machine, make_root
 
 needs_certutil = pytest.mark.skipif(shutil.which("certutil") is None, reason="needs certutil of libnss3-tools")
@@ -124,6 +126,29 @@ def test_snap_of_chromium_has_one_of_its_own(tmp_path: Path) -> None:
 def test_machine_without_certutil_says_its_package(target: str, tmp_path: Path) -> None:
     with pytest.raises(CertificateError, match=r"command 'certutil': not found; install it: libnss3-tools"):
         find_places(target, machine(tmp_path, Recording({})))
+
+
+@pytest.mark.parametrize("target", ["nss", "firefox"])
+def test_user_without_a_home_has_no_browser(target: str, tmp_path: Path) -> None:
+    on = Machine(tmp_path, Path("~"), "Linux", False, {}, Recording({}))
+    with pytest.raises(CertificateError, match=r": this user has no home folder; set HOME"):
+        find_places(target, on)
+
+
+@needs_certutil
+def test_database_with_a_password_is_an_error_and_as_it_was(on: Machine, tmp_path: Path) -> None:
+    """As Firefox's with a primary password: certutil stores the certificate, and then asks before it trusts it."""
+    folder = tmp_path / "db"
+    folder.mkdir()
+    (tmp_path / "password").write_text("secret")
+    certutil(folder, "-N", "-f", str(tmp_path / "password"))
+    root, place = make_root(tmp_path), NssDatabase(on, str(folder))
+    record = Installations(tmp_path / "record")
+    with pytest.raises(
+        CertificateError, match=r"^nss .*db: command 'certutil -A .*': exit code \d+: .*; run it by hand"
+    ):
+        record.install(root, place, on, NOW)
+    assert (place.holds(root), record.all()) == (False, [])
 
 
 def test_damaged_database_is_one_line(on: Machine, tmp_path: Path) -> None:
