@@ -18,6 +18,7 @@ import trustme
 
 from edge_certs.trust.installations import Installations
 from edge_certs.trust.leftovers import leftovers
+from tests.interop import firefox
 from tests.process.server import DEADLINE, clean_environment
 from tests.process.system_tree import SystemTree, fingerprint_of_stores, need_tree
 from tests.process.tls_proxy import site
@@ -226,3 +227,22 @@ def test_chromium_accepts_a_site_after_add_to_nss(
     assert added.endswith(f"installed: nss {tmp_path / folder}; restart the browser\n")
     assert ">ok</pre>" in browse(corporate.url, environ, profile)
     assert (tmp_path / ".pki").exists() == (folder == ".pki/nssdb")
+
+
+def test_firefox_accepts_a_site_after_add_to_firefox(
+    corporate: Corporate, environ: dict[str, str], tmp_path: Path
+) -> None:
+    """In a profile where Firefox itself makes it, with the database that it makes when it is first started."""
+    for tool in ("firefox-esr", "certutil"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"needs {tool}")
+    make = ["firefox-esr", "--headless", "--no-remote", "-CreateProfile", "corp"]
+    subprocess.run(make, env=environ, capture_output=True, timeout=2 * DEADLINE, check=True)
+    [listing] = tmp_path.rglob("profiles.ini")
+    [profile] = [path.parent for path in listing.parent.rglob("times.json")]
+    firefox.prepare(profile)
+    assert "SEC_ERROR_UNKNOWN_ISSUER" in firefox.show(corporate.url, profile, environ)
+    command = edge_trust("add", str(corporate.root), "--to", "firefox")
+    added = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    assert ok(added).endswith(f"installed: firefox {profile}; restart Firefox\n")
+    assert firefox.show(corporate.url, profile, environ) == "ok"
