@@ -66,6 +66,7 @@ def _described(report: Report) -> dict[str, Any]:
             }
             for place in report.places
         ],
+        "stores": [{"target": item.target, "location": item.location, "added": item.added} for item in report.stores],
         "added_roots": len(report.known.added),
         "findings": [
             {
@@ -82,7 +83,8 @@ def _described(report: Report) -> dict[str, Any]:
 
 def _print(report: Report) -> None:
     columns = ("what", "where", "certificates", "public", f"added (of {len(report.known.added)})")
-    print_table(columns, [_row(place, report.known) for place in report.places])
+    stores = [(item.target, item.location, "", "", str(item.added)) for item in report.stores]
+    print_table(columns, [*(_row(place, report.known) for place in report.places), *stores])
     click.echo()
     for finding in report.findings:
         click.echo(printable(f"{finding.weight.value}: {finding.subject}: {finding.text}"))

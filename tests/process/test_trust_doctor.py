@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -27,6 +28,8 @@ async def app(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b"ok"})
 """
+# Commands that are for the whole machine: no test types them outside of a throw-away one.
+MACHINE = re.compile(r"pip config --(global|site)|git config --system|apt-get|update-ca|pip install")
 NOTHING: Mapping[str, str] = {}
 # A certifi that puts another module in its own place, as some lazy-import packages do.
 STUBBORN = """
@@ -77,6 +80,7 @@ class Shell:
         """Type the commands of the findings of these codes, and see that they are gone then, in the same shell."""
         findings = [item for item in self.doctor(environ=environ)["findings"] if item["code"] in codes]
         assert {item["code"] for item in findings} == set(codes)
+        assert not [item["command"] for item in findings if MACHINE.search(item["command"])]
         commands = "".join(f"{{ {item['command']}; }} >&2 || exit 9\n" for item in findings)
         after = json.loads(self.type(f"{commands}edge trust doctor --json", environ=environ))
         assert not set(codes) & {item["code"] for item in after["findings"]}
@@ -93,7 +97,9 @@ def shell(tmp_path: Path) -> Shell:
     program.chmod(0o755)
     authority = trustme.CA(organization_name="Corp")
     authority.cert_pem.write_to_path(str(tmp_path / "corp.pem"))
-    environ = clean_environment(EDGE_HOME=str(tmp_path / "home"), HOME=str(tmp_path))
+    # Neither the machine's own settings of git nor those of pip.
+    environ = clean_environment(EDGE_HOME=str(tmp_path / "home"), HOME=str(tmp_path), GIT_CONFIG_NOSYSTEM="1")
+    environ["PIP_CONFIG_FILE"] = "/dev/null"
     return Shell(tmp_path, {**environ, "PATH": f"{program.parent}:{environ['PATH']}"})
 
 
@@ -230,6 +236,27 @@ def test_root_that_vanished_from_a_browsers_database_is_installed_again_by_the_c
     shutil.rmtree(database.parent)
     [finding] = shell.mend("installed-and-gone")
     assert finding["subject"] == "nss"
+    assert [item["added"] for item in shell.doctor()["stores"] if item["target"] == "nss"] == [1]
+
+
+def test_settings_of_git_and_pip_are_mended_by_their_commands(shell: Shell) -> None:
+    if shutil.which("git") is None:
+        pytest.skip("needs the tool git")
+    (shell.folder / ".gitconfig").write_text("[http]\n sslVerify = false\n sslCAInfo = nosuch.pem\n")
+    configuration = shell.folder / ".config/pip/pip.conf"
+    configuration.parent.mkdir(parents=True)
+    configuration.write_text("[global]\ncert = corp.pem\ntimeout = 9\n[install]\ntrusted-host = a.example\n")
+    del shell.environ["PIP_CONFIG_FILE"]
+    found = {(item["code"], item["subject"]) for item in shell.doctor()["findings"]}
+    assert found >= {
+        ("verification-off", "git http.sslVerify"),
+        ("missing", "git http.sslCAInfo"),
+        ("no-public-roots", "pip cert"),
+        ("verification-off", "pip trusted-host"),
+    }
+    shell.mend("verification-off", "missing", "no-public-roots")
+    assert configuration.read_text().split() == ["[global]", "timeout", "=", "9"]
+    assert "ssl" not in (shell.folder / ".gitconfig").read_text()
 
 
 LOCAL = "/usr/local/share/ca-certificates"

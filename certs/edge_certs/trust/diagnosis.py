@@ -18,7 +18,8 @@ from edge_certs.trust.anchors import without_warnings
 from edge_certs.trust.defects import Severity, find_defects
 from edge_certs.trust.store import Anchor
 from edge_certs.trust.survey import Condition, Place, Worker
-from edge_certs.trust.variables import EXTRA_VARIABLES, MERGED_VARIABLE
+from edge_certs.trust.toolsettings import Setting
+from edge_certs.trust.variables import BUNDLE_VARIABLES, EXTRA_VARIABLES, MERGED_VARIABLE
 from edge_certs.x509 import PARSE_ERRORS
 
 # An IT department gives out a new root some weeks before the old one ends.
@@ -93,19 +94,18 @@ def group(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def diagnose_variable(place: Place, known: Known) -> Iterator[Finding]:
-    """Yield what is wrong with what the variable `place.name` names."""
-    unset = f"unset {place.name}"
+    """Yield what is wrong with what the variable or the tool's setting `place.name` names."""
     if place.name == MERGED_VARIABLE:
         if place.condition not in (Condition.PEM, Condition.FOLDER):
             text = f"names {place.path!r}, which edge merged once: {place.condition.value}"
-            yield warning("merged-file-gone", place.name, text, unset)
+            yield warning("merged-file-gone", place.name, text, place.undo)
         return
     if place.condition is Condition.FOLDER and place.name != "SSL_CERT_DIR":
-        yield broken("names-a-folder", place.name, f"{_conditioned(place)}, not a file", unset)
+        yield broken("names-a-folder", place.name, f"{_conditioned(place)}, not a file", place.undo)
     elif place.name == "SSL_CERT_DIR":
         yield from _diagnose_folder(place)
     elif place.condition is not Condition.PEM:
-        yield _unusable(place, unset)
+        yield _unusable(place)
     else:
         yield from _diagnose_roots(place, known)
 
@@ -192,16 +192,16 @@ def diagnose_workers(workers: Iterable[Worker], bundles: Sequence[str]) -> Itera
         yield warning("worker-with-old-roots", subject, text, "edge reload")
 
 
-def diagnose_switches(names: Iterable[str]) -> Iterator[Finding]:
-    """Yield one for each variable by which nothing is verified."""
-    for name in names:
-        text = "switches the verification off: whoever is in between reads and writes all"
-        yield broken("verification-off", name, text, f"unset {name}")
+def diagnose_switches(switches: Iterable[Setting]) -> Iterator[Finding]:
+    """Yield one for each variable or setting by which nothing, or not everything, is verified."""
+    for setting in switches:
+        text = f"{setting.value!r} switches the verification off: whoever is in between reads and writes all"
+        yield broken("verification-off", setting.name, text, setting.undo)
 
 
 def _diagnose_folder(place: Place) -> Iterator[Finding]:
     if place.condition is not Condition.FOLDER:
-        yield _unusable(place, f"unset {place.name}")
+        yield _unusable(place)
     elif not place.is_hashed:
         text = f"{place.path!r} has no file named by its hash, and OpenSSL looks for no other"
         command = f"openssl rehash {shlex.quote(place.path)}"
@@ -209,18 +209,20 @@ def _diagnose_folder(place: Place) -> Iterator[Finding]:
 
 
 def _diagnose_roots(place: Place, known: Known) -> Iterator[Finding]:
-    unset, quoted = f"unset {place.name}", shlex.quote(place.path)
+    quoted = shlex.quote(place.path)
     is_whole = place.name not in EXTRA_VARIABLES and known.public != frozenset()
     if is_whole and not place.certificates & known.public:
         text = f"{place.path!r} has no public root: whoever reads it loses every public site"
-        yield broken("no-public-roots", place.name, text, f"edge trust add {quoted} && {unset}")
+        yield broken("no-public-roots", place.name, text, f"edge trust add {quoted} && {place.undo}")
     elif missing := known.added - place.certificates:
         text = f"{place.path!r} lacks {len(missing)} of {len(known.added)} added roots"
-        yield warning("lacks-added-roots", place.name, text, 'eval "$(edge trust env)"')
+        # A variable of edge takes the place of the one before; a setting is not to be stronger.
+        first = "" if place.name in (*BUNDLE_VARIABLES, *EXTRA_VARIABLES) else f"{place.undo} && "
+        yield warning("lacks-added-roots", place.name, text, f'{first}eval "$(edge trust env)"')
     # Those of the system are the system's to drop.
     for name in _expired(place.certificates - known.public - known.system - known.added, known.now):
         text = f"{place.path!r} holds {name}"
-        yield warning("expired-root", place.name, text, unset)
+        yield warning("expired-root", place.name, text, place.undo)
 
 
 def _expired(ders: Iterable[bytes], now: datetime) -> Iterator[str]:
@@ -235,14 +237,14 @@ def _expired(ders: Iterable[bytes], now: datetime) -> Iterator[str]:
             yield f"{certificate.subject.rfc4514_string()!r}, expired at {ends:%Y-%m-%d}"
 
 
-def _unusable(place: Place, unset: str) -> Finding:
+def _unusable(place: Place) -> Finding:
     quoted = shlex.quote(place.path)
     if place.condition is Condition.UNREADABLE:
         return broken("unreadable", place.name, _conditioned(place), f"chmod a+r {quoted}")
     if place.condition is Condition.DER:
-        return broken("der", place.name, _conditioned(place), f"edge trust add {quoted} && {unset}")
+        return broken("der", place.name, _conditioned(place), f"edge trust add {quoted} && {place.undo}")
     code = "missing" if place.condition is Condition.MISSING else "no-certificates"
-    return broken(code, place.name, _conditioned(place), unset)
+    return broken(code, place.name, _conditioned(place), place.undo)
 
 
 def _conditioned(place: Place) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -34,16 +35,18 @@ from edge_certs.trust.installations import Installations, root_of
 from edge_certs.trust.leftovers import leftovers
 from edge_certs.trust.store import Anchor, TrustStore
 from edge_certs.trust.stores.machine import Machine
-from edge_certs.trust.stores.targets import find_places, open_place
+from edge_certs.trust.stores.targets import TARGETS, find_places, open_place
 from edge_certs.trust.survey import (
     Place,
     changed_certifi,
     read_place,
+    read_setting,
     read_variables,
     read_workers,
     switched_off,
     writable_by_others,
 )
+from edge_certs.trust.toolsettings import is_switch, read_settings
 from edge_certs.trust.variables import stale_bundles
 
 PROBE = """
@@ -59,10 +62,20 @@ PROBE_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
+class Store:
+    """A store of the system or of a program, by its word for `--to`; `added` is how many added roots it trusts."""
+
+    target: str
+    location: str
+    added: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
-    """`places` are all stores and variables that were looked at, `findings` what is wrong, the worst first."""
+    """`places` and `stores` are all that was looked at, `findings` what is wrong, the worst first."""
 
     places: tuple[Place, ...]
+    stores: tuple[Store, ...]
     known: Known
     findings: tuple[Finding, ...]
 
@@ -77,22 +90,34 @@ def examine(machine: Machine, home: Path, now: datetime, hook: Callable[[str], s
     store = TrustStore(home)
     anchors, findings = _anchors(store)
     certifi, system, family = _certifi(), _system(machine), _family(machine)
-    local, variables = list(_local(machine)), list(read_variables(machine.environ))
+    settings = list(read_settings(machine))
+    named = [read_setting(setting) for setting in settings if not is_switch(setting)]
+    local, variables = list(_local(machine)), [*read_variables(machine.environ), *named]
     known = _known(anchors, certifi, system, local, now)
     findings += diagnose_system(system, family, known)
     findings += diagnose_local(local, family, system)
     findings += diagnose_certifi(certifi, is_changed=changed_certifi())
     for variable in variables:
         findings += diagnose_variable(variable, known)
-    findings += diagnose_switches(switched_off(machine.environ))
+    findings += diagnose_switches([*switched_off(machine.environ), *filter(is_switch, settings)])
     findings += diagnose_anchors(anchors, now, is_strict=sys.version_info >= (3, 13))
     findings += _diagnose_home(store, home, machine)
     findings += _diagnose_installed(store, home, machine)
     bundles = [str(path) for path in store.folder.glob("bundle*.pem")] if anchors else []
-    findings += diagnose_workers(read_workers(machine.path("/proc"), home), bundles)
+    findings += diagnose_workers(read_workers(machine.path("/proc"), home, _booted_at()), bundles)
     findings += diagnose_hook(hook, machine.environ, str(store.folder / "bundle.pem"))
     places = [*filter(None, (system, certifi)), *local, *variables]
-    return Report(tuple(places), known, tuple(group(findings)))
+    return Report(tuple(places), tuple(_stores(anchors, store, machine)), known, tuple(group(findings)))
+
+
+def _stores(anchors: Sequence[Anchor], store: TrustStore, machine: Machine) -> Iterator[Store]:
+    """Without added roots there is nothing to ask them for, and Java's takes a second to answer."""
+    roots = [root_of(anchor, store) for anchor in anchors]
+    for target in TARGETS if roots else ():
+        with suppress(CertificateError):  # there is none, or nobody can look into it
+            for where in find_places(target, machine):
+                with suppress(CertificateError):
+                    yield Store(target, where.location, sum(map(where.trusts, roots)))
 
 
 def _known(
@@ -104,6 +129,12 @@ def _known(
     everything = system.certificates if system else frozenset()
     public = certifi.certificates if certifi else everything
     return Known(public - own, everything, added, now)
+
+
+def _booted_at() -> float:
+    """Zero where there is neither such a clock nor a /proc."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.time() - time.clock_gettime(clock) if clock is not None else 0.0
 
 
 def _anchors(store: TrustStore) -> tuple[list[Anchor], list[Finding]]:

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, distribution
@@ -20,6 +20,7 @@ from edge_certs.errors import CertificateError
 from edge_certs.files import edge_home
 from edge_certs.pem import DER_SEQUENCE, parse_blocks
 from edge_certs.trust.anchors import TRUSTED_LABEL, certificate_der
+from edge_certs.trust.toolsettings import Setting
 from edge_certs.trust.variables import BUNDLE_VARIABLES, EXTRA_VARIABLES, MERGED_VARIABLE
 from edge_certs.x509 import CERTIFICATE_LABELS
 
@@ -58,8 +59,9 @@ class Condition(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file or folder with roots: `name` is the variable or the store, `certificates` are its DER.
+    """A file or folder with roots: `name` is the variable, the setting or the store, `certificates` are its DER.
 
+    `undo` is the command of a shell by which the variable or the setting no longer names it.
     `blocks` is the number of certificates with repetitions, `is_hashed` that OpenSSL finds them in this folder.
     """
 
@@ -69,6 +71,7 @@ class Place:
     certificates: frozenset[bytes] = field(default=frozenset(), repr=False)
     blocks: int = 0
     is_hashed: bool = False
+    undo: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +102,21 @@ def read_variables(environ: Mapping[str, str]) -> Iterator[Place]:
     """Yield what each variable that names roots and is set names; variables of several paths give several."""
     for name in (*BUNDLE_VARIABLES, *EXTRA_VARIABLES):
         if environ.get(name):
-            yield read_place(name, Path(environ[name]))
+            yield _named(name, environ[name])
     for name in ("SSL_CERT_DIR", MERGED_VARIABLE):
         for path in filter(None, environ.get(name, "").split(os.pathsep)):
-            yield read_place(name, Path(path))
+            yield _named(name, path)
 
 
-def switched_off(environ: Mapping[str, str]) -> list[str]:
+def read_setting(setting: Setting) -> Place:
+    """Return what a tool's own setting names."""
+    return replace(read_place(setting.name, Path(setting.value).expanduser()), undo=setting.undo)
+
+
+def switched_off(environ: Mapping[str, str]) -> list[Setting]:
     """Return the variables that are set so that nothing is verified."""
-    return [name for name, values in SWITCHES.items() if environ.get(name, "").lower() in values]
+    found = [name for name, values in SWITCHES.items() if environ.get(name, "").lower() in values]
+    return [Setting(name, environ[name], f"unset {name}") for name in found]
 
 
 def changed_certifi() -> bool:
@@ -139,18 +148,25 @@ def writable_by_others(paths: Iterable[Path]) -> list[Path]:
     return found
 
 
-def read_workers(proc: Path, home: Path) -> list[Worker]:
-    """Return the running workers that this user may look at and whose EDGE_HOME is `home`; none without a /proc."""
+def read_workers(proc: Path, home: Path, booted_at: float) -> list[Worker]:
+    """Return the running workers that this user may look at and whose EDGE_HOME is `home`; none without a /proc.
+
+    `booted_at` is when the machine was started, in seconds since the epoch.
+    """
     found = []
     for folder in sorted(proc.glob("[0-9]*"), key=lambda folder: int(folder.name)):
         try:
             if b"edge_backend" in (folder / "cmdline").read_bytes().split(b"\0"):
                 environ = _environ(folder)
                 if edge_home(environ) == home:
-                    found.append(_worker(folder, environ.get("SSL_CERT_FILE", "")))
+                    found.append(_worker(folder, environ.get("SSL_CERT_FILE", ""), booted_at))
         except (OSError, CertificateError):
             continue  # gone meanwhile, or another user's
     return found
+
+
+def _named(variable: str, path: str) -> Place:
+    return replace(read_place(variable, Path(path)), undo=f"unset {variable}")
 
 
 def _environ(folder: Path) -> dict[str, str]:
@@ -158,19 +174,14 @@ def _environ(folder: Path) -> dict[str, str]:
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in (item.partition(b"=") for item in items)}
 
 
-def _worker(folder: Path, bundle: str) -> Worker:
+def _worker(folder: Path, bundle: str, booted_at: float) -> Worker:
     # proc_pid_stat(5): the 22nd field, of which the second may hold spaces, is the start in ticks since the boot.
-    started_at = _boot_time(folder.parent) + int((folder / "stat").read_text().rpartition(")")[2].split()[19]) / TICKS
+    started_at = booted_at + int((folder / "stat").read_text().rpartition(")")[2].split()[19]) / TICKS
     try:
         is_outdated = os.stat(bundle).st_mtime > started_at
     except OSError:
         is_outdated = True
     return Worker(int(folder.name), bundle, is_outdated)
-
-
-def _boot_time(proc: Path) -> float:
-    [line] = [line for line in (proc / "stat").read_text().splitlines() if line.startswith("btime ")]
-    return float(line.split()[1])
 
 
 def _read_folder(name: str, path: Path) -> Place:

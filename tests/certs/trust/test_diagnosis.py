@@ -24,6 +24,7 @@ from edge_certs.trust.diagnosis import (
 )
 from edge_certs.trust.store import Anchor
 from edge_certs.trust.survey import Condition, Place, Worker
+from edge_certs.trust.toolsettings import Setting
 from tests.certs.forge import AUTHORITY, DAY, NOW, Forged, forge
 
 PUBLIC, SYSTEM, ADDED, OWN = (forge(extensions=[AUTHORITY]) for _ in range(4))
@@ -39,7 +40,7 @@ KNOWN = Known(der(PUBLIC), der(PUBLIC, SYSTEM), der(ADDED), NOW)
 
 
 def place(name: str, condition: Condition = Condition.PEM, *forged: Forged, path: str = "/a b.pem") -> Place:
-    return Place(name, path, condition, der(*forged), len(forged))
+    return Place(name, path, condition, der(*forged), len(forged), undo=f"unset {name}")
 
 
 def shown(findings: object) -> list[tuple[str, str, str]]:
@@ -63,6 +64,10 @@ def shown(findings: object) -> list[tuple[str, str, str]]:
             [("no-public-roots", "broken", "edge trust add '/a b.pem' && unset PIP_CERT")],
         ),
         (place("PIP_CERT", Condition.PEM, PUBLIC), [("lacks-added-roots", "warning", 'eval "$(edge trust env)"')]),
+        (
+            place("pip cert", Condition.PEM, PUBLIC),
+            [("lacks-added-roots", "warning", 'unset pip cert && eval "$(edge trust env)"')],
+        ),
         (place("DENO_CERT", Condition.PEM, OWN), [("lacks-added-roots", "warning", 'eval "$(edge trust env)"')]),
         (
             place("DENO_CERT", Condition.PEM, ADDED, EXPIRED),
@@ -231,9 +236,8 @@ def test_worker_is_judged_by_the_bundle_that_it_was_told(worker: Worker, bundles
 
 
 def test_switch_that_turns_verification_off_is_broken() -> None:
-    assert shown(diagnose_switches(["GIT_SSL_NO_VERIFY"])) == [
-        ("verification-off", "broken", "unset GIT_SSL_NO_VERIFY")
-    ]
+    switch = Setting("git http.sslVerify", "false", "git config --global --unset-all http.sslverify")
+    assert shown(diagnose_switches([switch])) == [("verification-off", "broken", switch.undo)]
 
 
 def test_same_finding_of_several_is_one_and_the_worst_come_first() -> None:

@@ -92,7 +92,7 @@ def test_variables_are_those_that_are_set_and_each_of_several_paths() -> None:
     ],
 )
 def test_switch_counts_only_with_the_value_that_switches(environ: dict[str, str], names: list[str]) -> None:
-    assert switched_off(environ) == names
+    assert [(item.name, item.undo) for item in switched_off(environ)] == [(name, f"unset {name}") for name in names]
 
 
 def distribution(folder: Path, record: str) -> str:
@@ -164,7 +164,6 @@ def test_workers_of_this_home_are_read_from_proc(tmp_path: Path) -> None:
     bundle.touch()
     os.utime(bundle, (2000, 2000))
     proc.mkdir()
-    (proc / "stat").write_text("cpu 1 2\nbtime 1000\n")
     ticks = os.sysconf("SC_CLK_TCK")
     worker = b"python\0-P\0-m\0edge_backend\0"
     ours = f"SSL_CERT_FILE={bundle}\0EDGE_HOME={home}\0".encode()
@@ -174,9 +173,9 @@ def test_workers_of_this_home_are_read_from_proc(tmp_path: Path) -> None:
     process(proc, 9, worker, b"EDGE_HOME=/another\0", 0)
     process(proc, 10, b"python\0server.py\0", ours, 0)
     (proc / "11").mkdir()
-    found = [(item.pid, item.bundle, item.is_outdated) for item in read_workers(proc, home)]
+    found = [(item.pid, item.bundle, item.is_outdated) for item in read_workers(proc, home, 1000.0)]
     assert found == [(5, str(bundle), True), (7, str(bundle), False), (8, "", True)]
 
 
 def test_without_proc_there_are_no_workers(tmp_path: Path) -> None:
-    assert read_workers(tmp_path / "proc", tmp_path) == []
+    assert read_workers(tmp_path / "proc", tmp_path, 0.0) == []
