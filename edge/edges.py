@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from edge_backend.supervisor import open_descriptors
+
 logger = logging.getLogger("edge.master")
 
 # An edge process that lived for less than this is replaced when it would have.
@@ -136,7 +138,12 @@ class Edges:
         """What an operator asks of each: process, age in seconds, and what it has reported but of workers."""
         now = time.monotonic()
         return [
-            {"pid": edge.pid, "age": round(now - edge.started_at, 1), "draining": edge.is_draining}
+            {
+                "pid": edge.pid,
+                "age": round(now - edge.started_at, 1),
+                "draining": edge.is_draining,
+                "descriptors": open_descriptors(edge.pid),
+            }
             | {key: value for key, value in edge.report.items() if key != "workers"}
             for edge in self
         ]

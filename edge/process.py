@@ -3,7 +3,7 @@
 The master forks it with the listeners open and the contexts made. It gets its orders as JSON lines on a control
 socket: `workers` (who serves), `certificates` (new ones), `drain`, `stop`. Twice a second it reports there, if anything
 has changed and as JSON lines too: `workers` (number: requests so far, requests that run, seconds without a sign of
-life), `connections` and `queue`. When the control socket closes, the master is gone and the edge ends too.
+life), `connections`, `queue` and `tasks`. When the control socket closes, the master is gone and the edge ends too.
 """
 
 from __future__ import annotations
@@ -35,9 +35,6 @@ logger = logging.getLogger("edge.process")
 
 # The sweep looks at every deadline this often; a deadline is met with this precision.
 SWEEP = 0.5
-# When this edge has made way for another: how long a connection has to be idle before it is closed. A client that sends
-# requests one after the other never sees it close between two of them: its next answer says that it will.
-PARTING_IDLE = 2.0
 # Access-log lines wait at most this long.
 FLUSH = 0.05
 # Remembered field lines are dropped this often: see edge/http/head.py.
@@ -176,7 +173,8 @@ class EdgeProcess:
             elif least:
                 connection.check_rate(now, least)
         if self._is_parting:
-            self._close_idle(now)
+            for connection in list(self.connections):
+                connection.part(now)
         for exchange in self.dispatcher.expired(now):
             exchange.queue_timed_out()
         self._check_workers(now)
@@ -191,19 +189,18 @@ class EdgeProcess:
             if self.settings.timeouts.app:
                 link.end_late(now, self.settings.timeouts.app)
 
-    def _close_idle(self, now: float) -> None:
-        keep_alive = self.settings.timeouts.keep_alive
-        for connection in list(self.connections):
-            if connection.is_idle and connection.stream.deadline - keep_alive + PARTING_IDLE < now:
-                connection.stream.close()
-
     def _report_changes(self, control: socket.socket, now: float) -> None:
         """Tell the master what has changed since the last time."""
         workers = {
             number: (link.requests, len(link.streams), round(now - link.pinged_at, 1) if link.is_silent else 0.0)
             for number, link in self._links.items()
         }
-        report = {"workers": workers, "connections": len(self.connections), "queue": len(self.dispatcher.queue)}
+        report = {
+            "workers": workers,
+            "connections": len(self.connections),
+            "queue": len(self.dispatcher.queue),
+            "tasks": len(asyncio.all_tasks()),
+        }
         line = json.dumps(report).encode() + b"\n"
         if line != self._report:
             with contextlib.suppress(OSError):  # a master that does not read gets the next one

@@ -146,7 +146,7 @@ class Workers:
         return {number: worker.path for number, worker in self._workers.items() if self._pool.is_served(number)}
 
     def status(self) -> list[dict[str, Any]]:
-        """What an operator asks of each: number, process, state, age in seconds, memory in bytes."""
+        """What an operator asks of each: number, process, state, age in seconds, memory in bytes, open files."""
         now = time.monotonic()
         return [
             {
@@ -155,6 +155,7 @@ class Workers:
                 "state": self._pool.state(number).value,
                 "age": round(now - self._started_at[number], 1),
                 "memory": worker.memory,
+                "descriptors": worker.descriptors,
             }
             for number, worker in self._workers.items()
         ]

@@ -27,6 +27,8 @@ from edge_backend import wire
 
 logger = logging.getLogger("edge.net")
 
+# How long a connection has to be idle before it is closed for no reason of its own.
+PARTING_IDLE = 2.0
 # Content must keep its minimum rate from here on; a slow start is allowed (Apache's reqtimeout: body=20).
 RATE_GRACE = 20.0
 PLAIN_HTTP_ADVICE = b"This port speaks HTTPS: use https:// in place of http://\n"
@@ -148,6 +150,15 @@ class ClientConnection:
             self.stream.close()
         else:
             self._core.close_after()
+
+    def part(self, now: float) -> None:
+        """Another process takes the connections that come: close this one when it has been idle for a while.
+
+        Answers that begin from now on announce the close. A client that sends one request after the other never sees
+        the connection end between two of them.
+        """
+        if self.is_idle and self.stream.idle_for(now) > PARTING_IDLE:
+            self.stream.close()
 
     def cut_off(self) -> None:
         """The server ends now: answer 503 if there is no answer yet, break off what has begun."""

@@ -201,6 +201,10 @@ class ClientStream(asyncio.Protocol):
         self.phase = _IDLE
         self.deadline = now + self._timeouts.keep_alive
 
+    def idle_for(self, now: float) -> float:
+        """Return the seconds since the last answer; the phase is IDLE."""
+        return now - self.deadline + self._timeouts.keep_alive
+
     def enter(self, phase: Phase) -> None:
         """Start the deadline of a phase."""
         self.phase = phase
