@@ -9,7 +9,8 @@ import click
 from edge import __version__, cli_control
 from edge.cli_cert.group import cert_group
 from edge.cli_trust.group import trust_group
-from edge.config import SECTIONS, Given, all_options, build_settings, nearest, section_options
+from edge.config import SECTIONS, Given, all_options, nearest, section_options
+from edge.envfile import read_settings
 from edge.errors import ConfigError, EdgeError
 from edge.options import Option
 
@@ -51,12 +52,12 @@ def given_flags(parameters: Mapping[str, Any]) -> dict[str, Given]:
 def _serve(**parameters: Any) -> int:
     given = given_flags(parameters)
     # Before the server is loaded: a wrong option is answered at once, as are --help and --version.
-    build_settings(given, os.environ)
+    read_settings(given, os.environ)
     from edge.server import serve
     from edge_certs.errors import CertificateError
 
     try:
-        return serve(lambda: build_settings(given, os.environ), is_program=True)
+        return serve(lambda: read_settings(given, os.environ), is_program=True)
     except CertificateError as error:
         raise ConfigError(str(error)) from error
 

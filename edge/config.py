@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge.config_acme import AcmeSettings, refuse_acme_contradictions
-from edge.cpus import allowed_cpus
+from edge.config_pool import PoolSettings, RunSettings
 from edge.errors import ConfigError
 from edge.net.address import MAX_PORT, Address
 from edge.options import (
@@ -39,9 +39,6 @@ from edge.options import (
     size,
     switch,
 )
-
-# A worker is 25 to 30 MB: more than this on one machine is a typing error.
-MAX_PROCESSES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +71,9 @@ class ApplicationSettings:
         choice("auto", "off"),
         "--trust-strict",
         help="off = when it calls out, do without what Python 3.13 added to verification (VERIFY_X509_STRICT)",
+    )
+    env_files: tuple[Path, ...] = setting(
+        (), files(), "--env-file", shown="none", help="NAME=VALUE lines for options and workers; repeatable"
     )
 
 
@@ -235,69 +235,6 @@ class WebSocketSettings:
     )
 
 
-def edges_for(cpus: int) -> int:
-    """Return how many edge processes `auto` is: one up to 4 CPUs, then one for every 4."""
-    return max(1, cpus // 4)
-
-
-def _auto_edges() -> int:
-    return edges_for(allowed_cpus())
-
-
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """How many processes run, and when a worker is replaced. Bytes and seconds; 0 is never."""
-
-    workers: int = computed(
-        allowed_cpus,
-        count(1, MAX_PROCESSES, auto=allowed_cpus),
-        "--workers",
-        "-w",
-        shown="auto, the CPUs allowed here",
-        environment=("WEB_CONCURRENCY",),
-        help="processes that run the application",
-    )
-    max_requests: int = setting(
-        0,
-        count(0, 10**12),
-        "--max-requests",
-        "--limit-max-requests",
-        help="requests until a worker is replaced; 0 = never",
-    )
-    max_requests_jitter: int = setting(
-        0,
-        count(0, 10**12),
-        "--max-requests-jitter",
-        "--limit-max-requests-jitter",
-        help="at most so many more, by chance, so that workers are not replaced all at once",
-    )
-    max_worker_lifetime: float = setting(
-        0.0, seconds(0), "--max-worker-lifetime", "--workers-lifetime", help="until a worker is replaced; 0 = never"
-    )
-    max_worker_rss: int = setting(
-        0, size(0, 2**50), "--max-worker-rss", help="memory of a worker above which it is replaced; 0 = any (Linux)"
-    )
-    max_crashes: int = setting(
-        10, count(1, 1_000_000), "--max-crashes", help="deaths of workers in a minute that are called a crash loop"
-    )
-    edges: int = computed(
-        _auto_edges,
-        count(1, MAX_PROCESSES, auto=_auto_edges),
-        "--edges",
-        shown="auto, 1 up to 4 CPUs, then one for 4",
-        help="processes that hold the client connections",
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """How the server stands among the other processes of the machine. An empty `pid_file` is none."""
-
-    pid_file: str = setting(
-        "", file(), "--pid", "--pid-file", "-p", shown="none", help="the process id is written there"
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class LogSettings:
     """What is logged and how; `auto` is readable on a terminal and JSON lines otherwise."""
@@ -329,6 +266,8 @@ class ServeSettings:
     pool: PoolSettings = field(default_factory=PoolSettings)
     run: RunSettings = field(default_factory=RunSettings)
     logs: LogSettings = field(default_factory=LogSettings)
+    # What env files say, for workers; see edge.envfile.
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 # The parts with their titles, in the order of the help.
@@ -401,6 +340,16 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
         run=_part(RunSettings, parsed),
         logs=_part(LogSettings, parsed),
     )
+
+
+def env_files(values: Mapping[str, object], environ: Mapping[str, str]) -> tuple[Path, ...]:
+    """Return the files of variables that are named there, which the other options may be in.
+
+    Raises ConfigError as `build_settings` does.
+    """
+    given = _from_environment(environ) | _by_key(values)
+    parsed = [_parse(option, given[option.key]) for option in all_options() if option.key == "env_file" in given]
+    return parsed[0] if parsed else ()
 
 
 def nearest(word: str, words: list[str]) -> str:

@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.acme import without_secret
-from edge.config import MAX_PROCESSES, ServeSettings
+from edge.config import ServeSettings
+from edge.config_pool import MAX_PROCESSES
 from edge.control import ControlServer, Reply
 from edge.edges import Edge, Edges
 from edge.errors import ConfigError, EdgeError, StartError
@@ -93,9 +94,8 @@ class Master:
         self._is_program = parts.is_program
         self._upgrade: tuple[Successor, Reply | None] | None = None
         self._selector = selectors.DefaultSelector()
-        environ = without_secret(os.environ)
-        self._keeper = KeeperProcess(parts.keeper, environ)
-        plan = Plan(settings, worker_trust(environ))
+        self._keeper = KeeperProcess(parts.keeper, without_secret(os.environ))
+        plan = _plan(settings)
         self._workers = Workers(plan, parts.run_dir.path, self._selector, self._workers_changed, self._settled)
         self._edges = Edges(self._selector, self._greet, self._leave, self._heard)
         self._control = ControlServer(parts.run_dir.path, self._selector, self._command)
@@ -256,7 +256,7 @@ class Master:
         try:
             settings = self._reread()
             self._refuse_fixed(settings)
-            plan = Plan(settings, worker_trust(without_secret(os.environ)))
+            plan = _plan(settings)
             certificates = self._certificates.read()
         except (EdgeError, CertificateError, OSError, ValueError) as error:
             what = "certificates" if isinstance(error, CertificateError) else "settings"
@@ -269,8 +269,6 @@ class Master:
         before, self._settings = self._settings, settings
         if _of_edges(before) != _of_edges(settings):
             self._start_edges()
-        if before.pool.workers != settings.pool.workers:
-            self._workers.resize(settings.pool.workers)
         generation = self._workers.reload(plan)
         logger.info("reload: new workers take the place of the old ones")
         if reply is not None:
@@ -418,10 +416,15 @@ class Master:
         self._workers.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
 
 
+def _plan(settings: ServeSettings) -> Plan:
+    """Return what workers are started with. Raises CertificateError: what they are to trust cannot be read."""
+    return Plan(settings, worker_trust(without_secret({**settings.variables, **os.environ})))
+
+
 def _of_edges(settings: ServeSettings) -> ServeSettings:
     """Return the settings that edges have read, with the others left out."""
     pool = dataclasses.replace(settings.pool, workers=1)
-    return dataclasses.replace(settings, application=None, tls=None, pool=pool)  # type: ignore[arg-type]  # to compare
+    return dataclasses.replace(settings, application=None, tls=None, pool=pool, variables={})  # type: ignore[arg-type]  # to compare
 
 
 def _start_error(failure: StartFailure) -> EdgeError:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.config import PoolSettings, ServeSettings, TimeoutSettings
+from edge.config import ServeSettings, TimeoutSettings
+from edge.config_pool import PoolSettings
 from edge.trust import WorkerTrust
 from edge_backend.pool import (
     CRASH_WINDOW,
@@ -70,14 +71,13 @@ class Workers:
         self._workers: dict[int, WorkerProcess] = {}
         self._pool = Pool(_rules(plan.settings.pool, plan.settings.timeouts), random.random)
         self._started_at: dict[int, float] = {}
-        self._watches_memory = plan.settings.pool.max_worker_rss > 0
         self._memory_at = 0.0
 
     # What the master wishes.
 
     def reload(self, plan: Plan) -> int:
         """Replace all workers by ones of this plan; return the generation that `settled` will be called with."""
-        generation = self._pool.reload()
+        generation = self._pool.reload(_rules(plan.settings.pool, plan.settings.timeouts))
         self._plans[generation] = plan
         return generation
 
@@ -168,14 +168,14 @@ class Workers:
     def deadline(self) -> float:
         """Return when `do_due` must be called next."""
         due = self._pool.deadline()
-        memory = self._memory_at if self._watches_memory else _NEVER
+        memory = self._memory_at if self._pool.rules.max_rss else _NEVER
         return min(_NEVER if due is None else due, memory)
 
     # What happens.
 
     def do_due(self, now: float) -> None:
         """Do what the pool says is to be done now."""
-        if self._watches_memory and now >= self._memory_at:
+        if self._pool.rules.max_rss and now >= self._memory_at:
             self._memory_at = now + MEMORY_PACE
             for number, worker in self._workers.items():
                 self._pool.reported(number, rss=worker.memory)

@@ -136,7 +136,7 @@ class Pool:
         self.generation = 0
         self.size = rules.size
         self.restarts = 0
-        self._rules = rules
+        self.rules = rules
         self._spread = spread
         self._workers: dict[int, _Worker] = {}
         self._next_number = 0
@@ -149,6 +149,7 @@ class Pool:
         self._failed_starts = 0
         self._not_before = 0.0
         self._is_stopping = False
+        self._before = rules, rules.size
         self._news: list[Action] = []
 
     # What is to be done.
@@ -181,11 +182,15 @@ class Pool:
 
     # What is wished.
 
-    def reload(self) -> int:
-        """Replace every worker by one of a new generation; return its number.
+    def reload(self, rules: PoolRules) -> int:
+        """Replace every worker by one of a new generation, and keep to these rules; return the generation's number.
 
-        `Settled` comes of `due()` when that is done, or was given up.
+        `Settled` comes of `due()` when that is done, or was given up. A size that did not change leaves `resize` alone.
         """
+        self._before = self.rules, self.size
+        if rules.size != self.rules.size:
+            self.size = rules.size
+        self.rules = rules
         if not self._is_settled:
             self._news.append(Settled(self.generation, "another reload has taken its place"))
         self._last_generation += 1
@@ -230,7 +235,7 @@ class Pool:
         worker = self._workers.get(number)
         if worker is None or worker.state not in (WorkerState.READY, WorkerState.DRAINING):
             return
-        rules = self._rules
+        rules = self.rules
         if silent >= rules.worker_timeout:
             worker.state = WorkerState.STOPPING
             worker.kill_at = 0.0  # set by due(), which knows the time
@@ -255,7 +260,7 @@ class Pool:
                 self._give_up(f"worker {number} ended before it was ready: {how}")
                 return None
             self._failed_starts += 1
-            if self._failed_starts >= self._rules.max_crashes and not self.ready_numbers:
+            if self._failed_starts >= self.rules.max_crashes and not self.ready_numbers:
                 what = f"no worker serves, and {self._failed_starts} in a row did not get ready"
                 self.failure = StartFailure(1, what)
         return self._slow_down(worker, now)
@@ -313,13 +318,13 @@ class Pool:
 
     def _spawn(self, now: float) -> Spawn:
         number, self._next_number = self._next_number, self._next_number + 1
-        rules = self._rules
+        rules = self.rules
         most = rules.max_requests + round(self._spread() * rules.max_requests_jitter) if rules.max_requests else 0
         self._workers[number] = _Worker(WorkerState.STARTING, self.generation, now, now, most)
         return Spawn(number, self.generation)
 
     def _retire_old(self, now: float) -> None:
-        lifetime = self._rules.max_lifetime
+        lifetime = self.rules.max_lifetime
         for worker in self._workers.values():
             if lifetime and worker.state is WorkerState.READY and now >= worker.since + lifetime:
                 worker.reason = worker.reason or f"{lifetime:g} s of life"
@@ -330,8 +335,8 @@ class Pool:
             if worker.state is WorkerState.STARTING and not self._is_fresh(worker):
                 worker.state, worker.is_expected = WorkerState.STOPPING, True
                 actions.append(Kill(number, "started for settings that are no longer those"))
-            elif worker.state is WorkerState.STARTING and now >= worker.since + self._rules.startup_timeout:
-                actions.append(Kill(number, f"not ready within {self._rules.startup_timeout:g} s"))
+            elif worker.state is WorkerState.STARTING and now >= worker.since + self.rules.startup_timeout:
+                actions.append(Kill(number, f"not ready within {self.rules.startup_timeout:g} s"))
                 self._start_timed_out(worker)
             elif worker.state is WorkerState.STOPPING and worker.kill_at == 0.0:
                 worker.kill_at = now + DUMP_TIME
@@ -344,7 +349,7 @@ class Pool:
         worker.state = WorkerState.STOPPING
         if self._is_first(worker) and self._good_generation >= 0:
             worker.is_expected = True
-            self._give_up(f"not ready within {self._rules.startup_timeout:g} s")
+            self._give_up(f"not ready within {self.rules.startup_timeout:g} s")
 
     def _drains(self, now: float) -> list[Action]:
         """Drain what is too many: those to be replaced first, of either sort the oldest."""
@@ -357,13 +362,14 @@ class Pool:
             actions.append(Drain(number, worker.reason or fewer))
             worker.state, worker.since, worker.is_expected = WorkerState.DRAINING, now, True
             worker.reason = "it did not end after its drain"
-            worker.kill_at = now + self._rules.drain_timeout + DRAIN_GRACE
+            worker.kill_at = now + self.rules.drain_timeout + DRAIN_GRACE
         return actions
 
     def _give_up(self, reason: str) -> None:
         """Go back to the generation before."""
         self._news.append(Settled(self.generation, reason))
         self.generation = self._good_generation
+        self.rules, self.size = self._before
         self._is_settled = True
 
     def _slow_down(self, worker: _Worker, now: float) -> float:
@@ -377,7 +383,7 @@ class Pool:
         times.append(now)
         while times[0] < now - CRASH_WINDOW:
             times.popleft()
-        most, ready = self._rules.max_crashes, len(self.ready_numbers)
+        most, ready = self.rules.max_crashes, len(self.ready_numbers)
         if len(times) >= most and not self._is_looping:
             self._news.append(CrashLoop(len(times), ready))
         self._is_looping = len(times) >= most
@@ -385,9 +391,9 @@ class Pool:
 
     def _next_change(self, worker: _Worker) -> float | None:
         if worker.state is WorkerState.STARTING:
-            return worker.since + self._rules.startup_timeout if self._is_fresh(worker) else 0.0
+            return worker.since + self.rules.startup_timeout if self._is_fresh(worker) else 0.0
         if worker.kill_at != float("inf"):
             return worker.kill_at
-        if worker.state is WorkerState.READY and not worker.reason and self._rules.max_lifetime:
-            return worker.since + self._rules.max_lifetime
+        if worker.state is WorkerState.READY and not worker.reason and self.rules.max_lifetime:
+            return worker.since + self.rules.max_lifetime
         return None

@@ -238,7 +238,7 @@ def test_stopping_pool_starts_nothing() -> None:
 
 def test_reload_starts_the_new_one_before_it_drains_the_old() -> None:
     pool = started(1)
-    assert pool.reload() == 1
+    assert pool.reload(pool.rules) == 1
     assert pool.deadline() == 0
     assert pool.due(5) == [Spawn(1, 1)]
     assert pool.ready_numbers == [0]
@@ -255,7 +255,7 @@ def test_reload_starts_the_new_one_before_it_drains_the_old() -> None:
 @pytest.mark.parametrize(("size", "most"), [(1, 2), (2, 3), (4, 5), (8, 10), (9, 11)])
 def test_reload_never_has_more_than_a_quarter_too_many_nor_one_too_few(size: int, most: int) -> None:
     pool = started(size)
-    pool.reload()
+    pool.reload(pool.rules)
     done: list[Action] = []
     while actions := pool.due(0):
         done += actions
@@ -270,7 +270,7 @@ def test_reload_never_has_more_than_a_quarter_too_many_nor_one_too_few(size: int
 
 def test_reload_whose_first_worker_fails_leaves_the_old_ones() -> None:
     pool = started(2)
-    pool.reload()
+    pool.reload(pool.rules)
     assert spawned(pool.due(0)) == [2]
     pool.failed(2, 1, "no database")
     assert pool.due(0) == [Settled(1, "no database")]
@@ -280,16 +280,16 @@ def test_reload_whose_first_worker_fails_leaves_the_old_ones() -> None:
     # What dies later is replaced with the settings that work, and the next reload is another generation.
     pool.exited(0, 1001, "")
     assert pool.due(1001) == [Spawn(3, 0)]
-    assert pool.reload() == 2
+    assert pool.reload(pool.rules) == 2
 
 
 def test_reload_whose_first_worker_dies_or_takes_too_long_is_given_up() -> None:
     pool = started(1)
-    pool.reload()
+    pool.reload(pool.rules)
     pool.due(0)
     assert pool.exited(1, 0, "killed by SIGSEGV") is None
     assert pool.due(0) == [Settled(1, "worker 1 ended before it was ready: killed by SIGSEGV")]
-    pool.reload()
+    pool.reload(pool.rules)
     assert pool.due(0) == [Spawn(2, 2)]
     assert pool.due(60) == [Kill(2, "not ready within 60 s")]
     assert pool.deadline() == 0
@@ -300,7 +300,7 @@ def test_reload_whose_first_worker_dies_or_takes_too_long_is_given_up() -> None:
 
 def test_reload_that_got_one_worker_ready_is_not_given_up() -> None:
     pool = started(2)
-    pool.reload()
+    pool.reload(pool.rules)
     pool.due(0)
     pool.ready(2, 0)
     assert pool.due(0) == [Drain(0, "reload"), Spawn(3, 1)]
@@ -311,9 +311,9 @@ def test_reload_that_got_one_worker_ready_is_not_given_up() -> None:
 
 def test_reload_during_a_reload_takes_its_place() -> None:
     pool = started(2)
-    pool.reload()
+    pool.reload(pool.rules)
     pool.due(0)
-    pool.reload()
+    pool.reload(pool.rules)
     assert pool.due(0) == [
         Settled(1, "another reload has taken its place"),
         Kill(2, "started for settings that are no longer those"),
@@ -328,11 +328,11 @@ def test_reload_during_a_reload_takes_its_place() -> None:
 
 def test_reload_that_fails_after_another_that_is_half_done_goes_back_to_that() -> None:
     pool = started(2)
-    pool.reload()
+    pool.reload(pool.rules)
     pool.due(0)
     pool.ready(2, 0)
     pool.due(0)
-    pool.reload()
+    pool.reload(pool.rules)
     [number] = spawned(pool.due(0))
     assert pool.generations == {0, 1, 2}
     pool.exited(number, 0, "exit code 1")
@@ -344,6 +344,21 @@ def test_reload_that_fails_after_another_that_is_half_done_goes_back_to_that() -
     assert pool.generations == {1}
 
 
+def test_reload_brings_new_rules_which_go_when_it_is_given_up() -> None:
+    pool = started(2)
+    pool.resize(3)
+    run(pool, 0)
+    pool.reload(replace(pool.rules, max_requests=5))
+    assert pool.size == 3
+    assert pool.rules.max_requests == 5
+    run(pool, 0)
+    pool.reload(replace(pool.rules, size=1, max_requests=0))
+    assert pool.size == 1
+    [number] = spawned(pool.due(0))
+    pool.exited(number, 0, "exit code 1")
+    assert (pool.size, pool.rules.max_requests) == (3, 5)
+
+
 def test_reload_does_not_wait_for_a_crash_loop() -> None:
     pool = started(1, max_crashes=50)
     for number in range(12):
@@ -351,7 +366,7 @@ def test_reload_does_not_wait_for_a_crash_loop() -> None:
         pool.due(1000)
     pool.exited(12, 1000, "")
     assert pool.due(1001) == []
-    pool.reload()
+    pool.reload(pool.rules)
     assert spawned(pool.due(1001)) == [13]
 
 
@@ -463,7 +478,7 @@ def test_pool_always_comes_back_to_its_size_and_uses_no_number_twice(size: int, 
         now += data.draw(st.floats(0, 20))
         alive = pool.alive_numbers
         if data.draw(st.booleans()):
-            pool.reload()
+            pool.reload(pool.rules)
         if alive:
             pool.exited(data.draw(st.sampled_from(alive)), now, "")
         if data.draw(st.booleans()):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from edge import config
+from edge import config, config_pool
 from edge.config import (
     ApplicationSettings,
     CertificateFiles,
@@ -67,7 +67,7 @@ def test_default_of_connections_is_asked_of_the_system() -> None:
 
 @pytest.mark.parametrize(("cpus", "edges"), [(1, 1), (2, 1), (4, 1), (7, 1), (8, 2), (64, 16)])
 def test_there_is_one_edge_up_to_four_cpus_then_one_for_four(cpus: int, edges: int) -> None:
-    assert config.edges_for(cpus) == edges
+    assert config_pool.edges_for(cpus) == edges
 
 
 VALUES: dict[str, tuple[object, str, str, object]] = {
@@ -125,6 +125,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "max_worker_lifetime": ("1h", "pool", "max_worker_lifetime", 3600.0),
     "max_worker_rss": ("1GiB", "pool", "max_worker_rss", 2**30),
     "pid": ("edge.pid", "run", "pid_file", "edge.pid"),
+    "env_file": (".env", "application", "env_files", (Path(".env"),)),
     "max_crashes": ("3", "pool", "max_crashes", 3),
     "ws_max_size": ("1MiB", "websocket", "max_size", 2**20),
     "ws_ping_interval": ("0", "websocket", "ping_interval", 0.0),

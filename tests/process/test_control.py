@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edge import control
-from tests.process.server import Server, clean_environment, serving, wait_until
+from tests.process.server import RawClient, Server, clean_environment, serving, wait_until
 from tests.process.test_pool import ask
 
 APPLICATION = """
@@ -199,4 +199,59 @@ def test_reload_of_settings_that_are_wrong_now_changes_nothing(folder: Path) -> 
         said = edge(folder, "reload", code=1)
         wrong = f"--app-dir {str(folder_of_app)!r}: no such directory; use one that exists"
         assert said == f"edge: settings not reloaded: {wrong}\n"
+        assert ask(server.port)[0] == 200
+
+
+GREETING = """
+import os
+
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError("no lifespan")
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": os.environ["GREETING"].encode()})
+"""
+
+
+def test_reload_reads_the_env_file_for_workers_and_for_options(folder: Path) -> None:
+    env = folder / ".env"
+    env.write_text("GREETING=hello\n")
+    with serving(folder, GREETING, "--env-file", str(env)) as server:
+        assert ask(server.port)[1] == b"hello"
+        [edge_before] = server.edges()
+        with RawClient(server.port) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.receive_response()[2] == b"hello"
+            env.write_text("GREETING=moin\nEDGE_MAX_BODY=10\n")
+            edge(folder, "reload")
+            # An option of the edges: another edge takes the connections that come, this one finishes its own.
+            wait_until(lambda: ask(server.port, "/", "POST", b"x" * 11)[0] == 413, "the new edge serves")
+            client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            status_code, fields, body = client.receive_response()
+            assert (status_code, fields[b"connection"], body) == (200, b"close", b"moin")
+        wait_until(lambda: len(server.edges()) == 1 and edge_before not in server.edges(), "the old edge has ended")
+        env.write_text("GREETING=moin\nEDGE_MAX_BODY=ten\n")
+        said = edge(folder, "reload", code=1)
+        assert said.startswith("edge: settings not reloaded: EDGE_MAX_BODY='ten': not a size")
+        assert ask(server.port)[1] == b"moin"
+
+
+def test_idle_connection_of_an_edge_that_makes_way_is_closed(folder: Path) -> None:
+    env = folder / ".env"
+    env.write_text("GREETING=hello\n")
+    with serving(folder, GREETING, "--env-file", str(env)) as server, RawClient(server.port) as client:
+        client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        client.receive_response()
+        env.write_text("GREETING=hello\nEDGE_QUEUE=7\n")
+        server.process.send_signal(signal.SIGHUP)
+        assert client.sock.recv(1) == b""
+        server.wait_error("reload: done, every worker is new")
+
+
+def test_addresses_that_change_need_a_restart(folder: Path) -> None:
+    env = folder / ".env"
+    env.write_text("EDGE_BACKLOG=100\n")
+    with serving(folder, APPLICATION, "--env-file", str(env)) as server:
+        env.write_text("EDGE_BACKLOG=200\n")
+        assert "listening addresses have changed; restart" in edge(folder, "reload", code=1)
         assert ask(server.port)[0] == 200

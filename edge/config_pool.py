@@ -1,0 +1,72 @@
+"""The settings of the processes: how many run, when a worker is replaced, and how the server stands among others."""
+
+from dataclasses import dataclass
+
+from edge.cpus import allowed_cpus
+from edge.options import computed, count, file, seconds, setting, size
+
+# A worker is 25 to 30 MB: more than this on one machine is a typing error.
+MAX_PROCESSES = 1024
+
+
+def edges_for(cpus: int) -> int:
+    """Return how many edge processes `auto` is: one up to 4 CPUs, then one for every 4."""
+    return max(1, cpus // 4)
+
+
+def _auto_edges() -> int:
+    return edges_for(allowed_cpus())
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How many processes run, and when a worker is replaced. Bytes and seconds; 0 is never."""
+
+    workers: int = computed(
+        allowed_cpus,
+        count(1, MAX_PROCESSES, auto=allowed_cpus),
+        "--workers",
+        "-w",
+        shown="auto, the CPUs allowed here",
+        environment=("WEB_CONCURRENCY",),
+        help="processes that run the application",
+    )
+    max_requests: int = setting(
+        0,
+        count(0, 10**12),
+        "--max-requests",
+        "--limit-max-requests",
+        help="requests until a worker is replaced; 0 = never",
+    )
+    max_requests_jitter: int = setting(
+        0,
+        count(0, 10**12),
+        "--max-requests-jitter",
+        "--limit-max-requests-jitter",
+        help="at most so many more, by chance, so that workers are not replaced all at once",
+    )
+    max_worker_lifetime: float = setting(
+        0.0, seconds(0), "--max-worker-lifetime", "--workers-lifetime", help="until a worker is replaced; 0 = never"
+    )
+    max_worker_rss: int = setting(
+        0, size(0, 2**50), "--max-worker-rss", help="memory of a worker above which it is replaced; 0 = any (Linux)"
+    )
+    max_crashes: int = setting(
+        10, count(1, 1_000_000), "--max-crashes", help="deaths of workers in a minute that are called a crash loop"
+    )
+    edges: int = computed(
+        _auto_edges,
+        count(1, MAX_PROCESSES, auto=_auto_edges),
+        "--edges",
+        shown="auto, 1 up to 4 CPUs, then one for 4",
+        help="processes that hold the client connections",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """How the server stands among the other processes of the machine. An empty `pid_file` is none."""
+
+    pid_file: str = setting(
+        "", file(), "--pid", "--pid-file", "-p", shown="none", help="the process id is written there"
+    )
