@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +22,7 @@ from edge.cli_trust.output import (
 )
 from edge.cli_trust.servers import print_reloaded, reload_option, reload_servers
 from edge.cli_trust.show import describe_anchor, print_additions
-from edge.cli_trust.source import is_url, label_of, naming_source, parse_source, read_source
+from edge.cli_trust.source import STDIN, is_url, label_of, naming_source, parse_source, read_source
 from edge.cli_trust.targets import (
     ALL,
     TARGETS,
@@ -32,12 +33,10 @@ from edge.cli_trust.targets import (
     this_machine,
     yes_option,
 )
-from edge.cli_trust.tasks import Task, describe_tasks, open_places, plan_lines, print_done
+from edge.cli_trust.tasks import Outcome, Task, attempt, describe_tasks, exit_code, open_places, plan_lines, print_done
 
 if TYPE_CHECKING:
-    from edge_certs.trust.installations import Status
     from edge_certs.trust.store import Addition, TrustStore
-    from edge_certs.trust.stores.machine import Machine
     from edge_certs.trust.stores.place import Place
 
 
@@ -61,12 +60,13 @@ class _Adding:
         """What the roots are called: as given, or as the file."""
         return self.label or label_of(self.source)
 
-    def again(self) -> list[str]:
-        """Return the words of the same command but for its targets, for another user and from any folder."""
-        source = self.source if is_url(self.source) or self.source == "-" else os.path.abspath(self.source)
-        flags = (("--label", self.label), ("--fingerprint", self.fingerprint), ("--force", self.force))
-        given = [word for flag, value in flags if value for word in (flag, value)]
-        return ["trust", "add", source, *given, *(word for name in self.registry for word in ("--registry", name))]
+    def again(self, targets: Sequence[str]) -> list[str]:
+        """Return the words of the same command for these targets, for another user and from any folder."""
+        source = self.source if is_url(self.source) or self.source == STDIN else os.path.abspath(self.source)
+        flags = [("--label", self.label), ("--fingerprint", self.fingerprint), ("--force", self.force)]
+        flags += [("--registry", name) for name in self.registry if "docker" in targets]
+        flags += [("--to", ",".join(targets))]
+        return ["trust", "add", source, *(word for flag, value in flags if value for word in (flag, value))]
 
 
 @click.command("add")
@@ -98,13 +98,14 @@ def add_command(**options: Any) -> int:
         if adding.dry_run:
             _show(adding, additions, tasks, None, None)
             return 0
-        check_rights(open_places(tasks), adding.again(), "--to")
+        check_rights(open_places(tasks), adding.again)
         confirm(open_places(tasks), plan_lines(tasks), is_confirmed=adding.is_confirmed)
         additions = store.add(certificates, adding.name, now, adding.force)
         refresh_bundles()
-        done = _install(tasks, machine, now)
+        record = open_record()
+        done = [attempt(partial(record.install, task.root, task.place, machine, now)) for task in tasks]
     _show(adding, additions, tasks, done, reload_servers() if adding.with_reload else None)
-    return 0
+    return exit_code(done)
 
 
 def _plan(additions: Sequence[Addition], places: Sequence[Place], store: TrustStore) -> list[Task]:
@@ -114,16 +115,11 @@ def _plan(additions: Sequence[Addition], places: Sequence[Place], store: TrustSt
     return [Task(root, place, plan_install(root, place)) for place in places for root in roots]
 
 
-def _install(tasks: Sequence[Task], machine: Machine, now: datetime) -> list[Status]:
-    record = open_record()
-    return [record.install(task.root, task.place, machine, now) for task in tasks]
-
-
 def _show(
     adding: _Adding,
     additions: Sequence[Addition],
     tasks: Sequence[Task],
-    done: Sequence[Status] | None,
+    done: Sequence[Outcome] | None,
     reloaded: int | None,
 ) -> None:
     if adding.as_json:

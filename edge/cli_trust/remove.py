@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -19,11 +20,20 @@ from edge.cli_trust.output import (
 from edge.cli_trust.servers import print_reloaded, reload_option, reload_servers
 from edge.cli_trust.show import describe_anchor, subject
 from edge.cli_trust.targets import ALL, EDGE, check_rights, confirm, parse_targets, this_machine, yes_option
-from edge.cli_trust.tasks import Task, describe_tasks, open_places, plan_lines, print_done, where
+from edge.cli_trust.tasks import (
+    Outcome,
+    Task,
+    attempt,
+    describe_tasks,
+    exit_code,
+    open_places,
+    plan_lines,
+    print_done,
+    where,
+)
 from edge.errors import ConfigError
 
 if TYPE_CHECKING:
-    from edge_certs.trust.installations import Status
     from edge_certs.trust.store import Anchor, TrustStore
     from edge_certs.trust.stores.machine import Machine
     from edge_certs.trust.stores.place import Place
@@ -50,15 +60,17 @@ def remove_command(
         if dry_run:
             _show(name, gone, tasks, None, as_json=as_json)
             return 0
-        check_rights(open_places(tasks), ["trust", "remove", name], "--from", home=str(store.folder.parent))
+        home = str(store.folder.parent)
+        check_rights(open_places(tasks), lambda some: ["trust", "remove", name, "--from", ",".join(some)], home=home)
         confirm(open_places(tasks), plan_lines(tasks), is_confirmed=is_confirmed)
-        done = _remove(gone, tasks, store, machine)
+        done = _remove(tasks, machine)
+        gone = _forget(gone, tasks, done, store)
         others = _places_that_trust(gone, store, machine)
     reloaded = reload_servers() if with_reload else None
     _show(name, gone, tasks, done, as_json=as_json, reloaded=reloaded)
     for place in others:
         click.echo(f"edge: {where(place)} trusts it still; it was not installed there from here", err=True)
-    return 0
+    return exit_code(done)
 
 
 def _plan(anchors: Sequence[Anchor], targets: Sequence[str], store: TrustStore, machine: Machine) -> list[Task]:
@@ -88,14 +100,19 @@ def _check_kept(gone: Sequence[Anchor], tasks: Sequence[Task]) -> None:
             )
 
 
-def _remove(gone: Sequence[Anchor], tasks: Sequence[Task], store: TrustStore, machine: Machine) -> list[Status]:
-    """Our own store comes last: as long as something is left elsewhere, the same command can be given again."""
+def _remove(tasks: Sequence[Task], machine: Machine) -> list[Outcome]:
     record = open_record()
-    done = [record.remove(task.root, task.place, machine) for task in tasks]
-    for anchor in gone:
+    return [attempt(partial(record.remove, task.root, task.place, machine)) for task in tasks]
+
+
+def _forget(gone: Sequence[Anchor], tasks: Sequence[Task], done: Sequence[Outcome], store: TrustStore) -> list[Anchor]:
+    """Remove from our own store what is nowhere else any more; for the rest, the command can be given again."""
+    left = {task.root.sha256 for task, outcome in zip(tasks, done, strict=True) if outcome.error}
+    forgotten = [anchor for anchor in gone if anchor.sha256 not in left]
+    for anchor in forgotten:
         store.remove(anchor.sha256)
     refresh_bundles()
-    return done
+    return forgotten
 
 
 def _places_that_trust(gone: Sequence[Anchor], store: TrustStore, machine: Machine) -> list[Place]:
@@ -109,7 +126,7 @@ def _show(
     name: str,
     gone: Sequence[Anchor],
     tasks: Sequence[Task],
-    done: Sequence[Status] | None,
+    done: Sequence[Outcome] | None,
     *,
     as_json: bool,
     reloaded: int | None = None,

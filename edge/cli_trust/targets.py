@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,8 +87,8 @@ def choose_places(targets: Sequence[str], machine: Machine, registries: Sequence
     return Chosen(places, remarks)
 
 
-def check_rights(places: Iterable[Place], again: Sequence[str], flag: str, *, home: str = "") -> None:
-    """Let this user pass if all `places` may be changed; `again` are the command's words, but for `flag`.
+def check_rights(places: Iterable[Place], again: Callable[[Sequence[str]], list[str]], *, home: str = "") -> None:
+    """Let this user pass if all `places` may be changed; `again` gives the command's words for some of its targets.
 
     `home` is the EDGE_HOME that root has to use; without it, root's own, and then the rest is still this user's to do.
 
@@ -99,10 +99,9 @@ def check_rights(places: Iterable[Place], again: Sequence[str], flag: str, *, ho
     if not closed:
         return
     setting = [f"EDGE_HOME={home}"] if home else []
-    line = shlex.join(["sudo", *setting, *program(), *again, flag, ",".join(closed)])
-    rest = list(dict.fromkeys(item.target for item in places if not item.needs_root and item.target not in closed))
-    own = shlex.join([*program(), *again, *([flag, ",".join(rest)] if rest else [])])
-    after = "" if home and not rest else f", and then for yourself: {own}"
+    line = shlex.join(["sudo", *setting, *program(), *again(closed)])
+    rest = list(dict.fromkeys(item.target for item in places if item.target not in closed))
+    after = f", and then for yourself: {shlex.join([*program(), *again(rest)])}" if rest or not home else ""
     raise NeedsRoot(f"{' and '.join(closed)}: only root may change it, nothing was changed; run: {line}{after}")
 
 

@@ -299,6 +299,46 @@ def test_target_that_is_none_is_a_wrong_command(
     assert refusal(capsys, 2, *arguments) == message
 
 
+def make_profile(name: str, tmp_path: Path, password: str) -> Path:
+    profile = tmp_path / ".mozilla/firefox" / name
+    profile.mkdir(parents=True)
+    (tmp_path / "password").write_text(password)
+    certutil = ["certutil", "-N", "-d", f"sql:{profile}", "-f", str(tmp_path / "password")]
+    subprocess.run(certutil, check=True, timeout=30)
+    return profile
+
+
+@needs_certutil
+def test_store_that_fails_does_not_keep_the_others_from_being_changed(
+    capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path
+) -> None:
+    closed = make_profile("a.closed", tmp_path, "a primary password")
+    opened = make_profile("b.opened", tmp_path, "")
+    code, out, err = run(capsys, "add", "corp.pem", "--to", "firefox")
+    assert (code, out.splitlines()[-1]) == (1, f"installed: firefox {opened}; restart Firefox")
+    assert re.fullmatch(rf"edge: firefox {closed}: command 'certutil -A [^\n]*; run it by hand\n", err)
+    assert [entry.location for entry in Installations(home).all()] == [str(opened)]
+    code, out, _ = run(capsys, "add", "corp.pem", "--to", "firefox", "--json")
+    failed, done = json.loads(out)["places"]
+    assert (code, failed["status"], done["status"]) == (1, "failed", "unchanged")
+    assert failed["error"].startswith(f"firefox {closed}: command 'certutil -A ")
+
+
+@needs_certutil
+def test_removal_that_fails_can_be_given_again(
+    capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output(capsys, "add", "corp.pem", "--to", "nss")
+    with monkeypatch.context() as context:
+        context.setenv("PATH", "/nosuch")
+        message = refusal(capsys, 1, "remove", "corp")
+    database = tmp_path / ".local/share/pki/nssdb"
+    assert message.startswith(f"nss {database}: command 'certutil': not found; install it: libnss3-tools (Debian)")
+    assert [anchor.label for anchor in TrustStore(home).anchors()] == ["corp"]
+    assert output(capsys, "remove", "corp").endswith(f"removed: nss {database}\n")
+    assert TrustStore(home).anchors() == []
+
+
 @needs_certutil
 @pytest.mark.parametrize("content", [b"garbage", b"", LEAF.pem, LEAF.key_pem], ids=["garbage", "empty", "leaf", "key"])
 def test_what_is_refused_touches_no_store(

@@ -78,8 +78,10 @@ class Installations:
 
         Raises CertificateError: the record is damaged, or not ours to read.
         """
-        if not self._path.exists():
-            return []
+        # A folder that is closed to us is no empty record: reading it says what is wrong.
+        with suppress(PermissionError):
+            if not self._path.exists():
+                return []
         content = read_file(self._path, "record of installations")
         with naming(f"record of installations {place(self._path)}"):
             return _parse(content)

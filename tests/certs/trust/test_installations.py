@@ -17,7 +17,7 @@ from edge_certs.trust.stores.docker import DockerRegistry
 from edge_certs.trust.stores.machine import Finished, Machine
 from edge_certs.trust.stores.macos import KEYCHAIN, MacKeychain
 from edge_certs.trust.stores.place import Root
-from tests.certs.forge import AUTHORITY, NOW, child_environment, forge
+from tests.certs.forge import AUTHORITY, NOW, child_environment, forge, ordinary_user
 from tests.certs.trust.stores.recording import Answer, Recording, machine, make_root
 
 CRASH = Path(__file__).with_name("crash.py")
@@ -215,6 +215,12 @@ def test_damaged_record_is_one_line(content: str, found: str, record: Installati
     path.parent.mkdir(parents=True)
     path.write_text(content)
     with pytest.raises(CertificateError, match=f"record of installations .*: {found}; use the edge that wrote it"):
+        record.all()
+
+
+def test_record_of_another_user_is_one_line(on: Machine, record: Installations, tmp_path: Path) -> None:
+    record.install(make_root(tmp_path), DockerRegistry(on, REGISTRY), on, NOW)
+    with ordinary_user(), pytest.raises(CertificateError, match=r"record of installations .*: permission denied; let"):
         record.all()
 
 
