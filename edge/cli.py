@@ -8,6 +8,7 @@ import click
 
 from edge import __version__, cli_control
 from edge.cli_cert.group import cert_group
+from edge.cli_compose import compose_group
 from edge.cli_trust.group import trust_group
 from edge.config import SECTIONS, Given, all_options, nearest, section_options
 from edge.envfile import read_settings
@@ -144,6 +145,7 @@ serve_command = click.Command(
 )
 _program.add_command(serve_command)
 _program.add_command(cert_group)
+_program.add_command(compose_group)
 _program.add_command(trust_group)
 for command in cli_control.COMMANDS:
     _program.add_command(command)
