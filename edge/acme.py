@@ -41,14 +41,27 @@ class KeptCertificates:
     def open(cls, settings: AcmeSettings, environ: Mapping[str, str], log_level: str) -> KeptCertificates | None:
         """Return what `settings` want kept, None for nothing; the folder for it is there then.
 
-        Raises CertificateError: a name cannot be in a certificate, or the folder cannot be used; ConfigError: what the
-        authority gave its customer is not base64url.
+        Raises CertificateError: a name cannot be in a certificate, or the folder cannot be used; ConfigError: a name is
+        given twice, or what the authority gave its customer is not base64url.
         """
         if not settings.certificates:
             return None
         keeper = keeper_settings(settings, edge_home(environ), log_level)
         Storage(keeper.home).check()
         return cls(keeper)
+
+    def without(self, kind: str) -> KeptCertificates:
+        """Return the same with no challenge of this `kind`: nothing here could answer it.
+
+        Raises ConfigError: it is the only one.
+        """
+        left = tuple(
+            replace(each, kinds=tuple(other for other in each.kinds if other != kind))
+            for each in self.keeper.certificates
+        )
+        if not all(each.kinds for each in left):
+            raise ConfigError(f"--acme-challenge {kind}: no listener for plain HTTP; add --http-bind :80")
+        return KeptCertificates(replace(self.keeper, certificates=left))
 
     @property
     def answers(self) -> ChallengeStore:
@@ -139,6 +152,9 @@ def keeper_settings(settings: AcmeSettings, home: Path, log_level: str) -> Keepe
         )
         for names in settings.certificates
     )
+    names = [name for each in wanted for name in each.names]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"--acme: {twice[0]!r} is given twice; leave out one")
     return KeeperSettings(home, authority, wanted, log_level)
 
 

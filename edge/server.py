@@ -17,6 +17,7 @@ from edge.served import ServedCertificates
 from edge.tls.contexts import TlsServer
 from edge.tls.making import MadeSites
 from edge.upgrade import Predecessor, stand_in
+from edge_certs.challenges import HTTP_01
 from edge_certs.x509 import Certificate
 
 
@@ -47,6 +48,8 @@ def serve(read_settings: Callable[[], ServeSettings], *, is_program: bool = Fals
         stack.callback(lambda: close_listeners(listeners) if run_dir.is_current else None)
         if predecessor is None:
             run_dir.take()
+        if kept is not None and all(listener.tls for listener in listeners):
+            kept = kept.without(HTTP_01)
         served = ServedCertificates(settings.tls, tls, watch, kept, certificates)
         keeper = kept.keeper if kept is not None else None
         parts = Parts(settings, read_settings, listeners, tls, served, keeper, run_dir, predecessor, is_program)
@@ -70,3 +73,16 @@ def _tls(
     if kept is not None:
         tls.answers = kept.answers
     return tls, []
+    maker = DevMaker.open(settings.tls) if settings.tls.dev else None
+    if maker is not None:
+        tls = TlsServer.serving(MadeSites(maker))
+    listeners, remarks = open_listeners(settings.listen, has_certificate=bool(certificates), dev=settings.tls.dev)
+    if maker is not None:
+        remarks.append(maker.remark)
+    with contextlib.ExitStack() as stack:
+        stack.callback(close_listeners, listeners)
+        if kept is not None and all(listener.tls for listener in listeners):
+            kept = kept.without(HTTP_01)
+        stack.enter_context(pid_file(settings.run.pid_file))
+        run_dir = stack.enter_context(run_directory())
+        return Master(Parts(settings, read_settings, listeners, tls, watch, kept, run_dir)).run(remarks)
