@@ -27,7 +27,7 @@ _NEEDS_NAMES = "it is for nothing without --acme; add --acme NAME"
 class AcmeSettings:
     """Certificates from an authority, each a tuple of names; without any, nothing is ordered.
 
-    Empty `challenges` are http-01 and tls-alpn-01, and dns-01 when there is a `dns_hook`.
+    Empty `challenges` are http-01 and tls-alpn-01, and before them dns-01 when there is a `dns_hook`.
     """
 
     certificates: tuple[tuple[str, ...], ...] = setting(
@@ -52,7 +52,7 @@ class AcmeSettings:
         (),
         choices("http-01", "tls-alpn-01", "dns-01", "dns-persist-01"),
         "--acme-challenge",
-        shown="http-01 and tls-alpn-01, and dns-01 with a hook",
+        shown="http-01 and tls-alpn-01; with a hook, dns-01 before them",
         help="how a name is proven, the preferred one first; repeatable",
     )
     dns_hook: str = setting(
@@ -81,7 +81,8 @@ class AcmeSettings:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The challenges that are set up, the preferred one first."""
-        return self.challenges or ("http-01", "tls-alpn-01", *(("dns-01",) if self.dns_hook else ()))
+        # Whoever gives a hook has a reason: a wildcard, or ports that nobody reaches.
+        return self.challenges or (*(("dns-01",) if self.dns_hook else ()), "http-01", "tls-alpn-01")
 
 
 def refuse_acme_contradictions(names: Mapping[str, str], parsed: Mapping[str, Any], settings: AcmeSettings) -> None:

@@ -73,16 +73,3 @@ def _tls(
     if kept is not None:
         tls.answers = kept.answers
     return tls, []
-    maker = DevMaker.open(settings.tls) if settings.tls.dev else None
-    if maker is not None:
-        tls = TlsServer.serving(MadeSites(maker))
-    listeners, remarks = open_listeners(settings.listen, has_certificate=bool(certificates), dev=settings.tls.dev)
-    if maker is not None:
-        remarks.append(maker.remark)
-    with contextlib.ExitStack() as stack:
-        stack.callback(close_listeners, listeners)
-        if kept is not None and all(listener.tls for listener in listeners):
-            kept = kept.without(HTTP_01)
-        stack.enter_context(pid_file(settings.run.pid_file))
-        run_dir = stack.enter_context(run_directory())
-        return Master(Parts(settings, read_settings, listeners, tls, watch, kept, run_dir)).run(remarks)

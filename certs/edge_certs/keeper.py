@@ -38,6 +38,10 @@ BUSY_SLEEP = timedelta(seconds=5)
 # A disk that is full or a folder that is closed: nothing was attempted, so no ledger knows of it.
 FAULT_SLEEP = timedelta(minutes=1)
 
+# Two servers that share a folder and want different names under one first name would order in turns, for ever.
+RIVAL_PAUSE = timedelta(days=1)
+RIVAL = "though one that is came less than a day ago: let all who share the folder want the same names"
+
 # Orders at the same time: a hundred sites must not come to the authority as one crowd.
 MAX_ORDERS = 4
 
@@ -250,6 +254,9 @@ class Keeper:
             return plan_first(failures, now=now, jitter=state.jitter), None
         if (reason := _unsuitable(state, certificate)) is not None:
             first = plan_first(failures, now=now, jitter=state.jitter)
+            mine = ledger.issued_at(issuance.names)
+            if mine is not None and mine <= now < mine + RIVAL_PAUSE:
+                return Renewal(max(first.at, mine + RIVAL_PAUSE), f"{reason}, {RIVAL}"), None
             return (replace(first, reason=reason) if first.at <= now else first), None
         advice = state.advice
         renewal = plan_renewal(

@@ -122,7 +122,7 @@ class Ledger:
         for attempt in reversed(self._of(names)):
             if attempt.at > now + CLOCK_SKEW:
                 continue
-            if attempt.outcome is Outcome.ISSUED and not attempt.is_staging:
+            if _is_real_success(attempt):
                 break
             if attempt.outcome in (Outcome.FAILED, Outcome.STARTED):
                 failed.append(attempt)
@@ -139,6 +139,10 @@ class Ledger:
         """Return whether the last attempt for `names` was a rehearsal that succeeded: the real one is next, at once."""
         last = next(reversed(self._of(names)), None)
         return last is not None and last.is_staging and last.outcome is Outcome.ISSUED
+
+    def issued_at(self, names: tuple[str, ...]) -> datetime | None:
+        """Return when the last real certificate for exactly `names` came, None: none has."""
+        return max((each.at for each in self._of(names) if _is_real_success(each)), default=None)
 
     def hold(self, names: tuple[str, ...], limits: Limits | None, now: datetime) -> Hold | None:
         """Return until when `limits` forbid a real attempt for `names` at `now`; None: they do not."""
@@ -207,6 +211,10 @@ def _window(attempts: Iterable[Attempt], count: int, period: timedelta, what: st
 
 def _show_period(period: timedelta) -> str:
     return f"{period.days} days" if period.days > 1 else f"{period // timedelta(hours=1)} hours"
+
+
+def _is_real_success(attempt: Attempt) -> bool:
+    return attempt.outcome is Outcome.ISSUED and not attempt.is_staging
 
 
 def _same(one: tuple[str, ...], other: tuple[str, ...]) -> bool:

@@ -165,6 +165,24 @@ def test_certificate_that_is_not_the_one_that_is_wanted_is_replaced(tmp_path: Pa
     keeping(tmp_path, act)
 
 
+def test_servers_that_want_different_names_do_not_order_in_turns(tmp_path: Path) -> None:
+    async def act(bench: Bench) -> None:
+        one, other = bench.want("shop.example", "a.shop.example"), bench.want("shop.example", "b.shop.example")
+        for _ in range(5):
+            await bench.settle(one)
+            state = await bench.settle(other)
+        assert len(bench.authority.production.orders) == 2
+        state = await bench.settle(one)
+        assert state.next_at is not None
+        assert NOW + DAY <= state.next_at <= NOW + DAY + MINUTE
+        assert state.reason == (
+            "the certificate that is there is not for 'a.shop.example', though one that is came less than a day ago: "
+            "let all who share the folder want the same names"
+        )
+
+    keeping(tmp_path, act)
+
+
 def test_certificate_with_a_wildcard_serves_its_names(tmp_path: Path) -> None:
     async def act(bench: Bench) -> None:
         leaf = forge("shop.example", "*.shop.example", dates=(NOW - DAY, NOW + 80 * DAY))

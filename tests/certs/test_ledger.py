@@ -180,6 +180,13 @@ def test_authority_that_always_asks_is_not_always_obeyed(count: int, is_held: bo
     assert ledger.hold_asked(NAMES, NOW + timedelta(days=1)) is None
 
 
+def test_last_real_certificate_is_found() -> None:
+    assert Ledger().issued_at(NAMES) is None
+    assert made((5, Outcome.ISSUED, True), (3, Outcome.FAILED, False)).issued_at(NAMES) is None
+    ledger = made((9, Outcome.ISSUED, False), (7, Outcome.ISSUED, False), (5, Outcome.ISSUED, True))
+    assert ledger.issued_at(NAMES) == NOW - 7 * MINUTE
+
+
 def test_authority_whose_limits_nobody_knows_says_them_itself() -> None:
     assert made((10, Outcome.ISSUED, False)).hold(NAMES, None, NOW) is None
     assert limits_of("https://ca.example/dir") is None

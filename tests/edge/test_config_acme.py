@@ -38,7 +38,7 @@ def test_words_that_options_take_are_those_of_the_client() -> None:
 
 
 def test_hook_adds_its_challenge() -> None:
-    assert acme(acme="*.shop.test", acme_dns_hook="/bin/hook").kinds == ("http-01", "tls-alpn-01", "dns-01")
+    assert acme(acme="*.shop.test", acme_dns_hook="/bin/hook").kinds == ("dns-01", "http-01", "tls-alpn-01")
 
 
 def test_names_share_a_certificate_by_a_comma_in_a_variable_too() -> None:
