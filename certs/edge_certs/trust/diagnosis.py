@@ -150,11 +150,9 @@ def diagnose_local(places: Iterable[Place], system: str, bundle: Place | None) -
             yield warning("local-not-in-use", place.path, "not in the system's bundle yet", refresh)
 
 
-def diagnose_certifi(place: Place | None, *, is_changed: bool) -> Iterator[Finding]:
-    """Yield what is wrong with the application's certifi; None when it has none."""
+def diagnose_certifi(place: Place, *, is_changed: bool) -> Iterator[Finding]:
+    """Yield what is wrong with the application's certifi."""
     reinstall = "python -m pip install --force-reinstall --no-deps certifi"
-    if place is None:
-        return
     if place.condition is not Condition.PEM:
         yield broken("certifi-unusable", "certifi", _conditioned(place), reinstall)
     elif is_changed:

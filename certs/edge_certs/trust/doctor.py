@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from certifi import where as certifi_where
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from edge_certs.errors import CertificateError, place
+from edge_certs.errors import CertificateError, place, reason
 from edge_certs.trust.bundle import SYSTEM_BUNDLES
 from edge_certs.trust.diagnosis import (
     Finding,
@@ -31,7 +32,7 @@ from edge_certs.trust.diagnosis import (
     warning,
 )
 from edge_certs.trust.inspection import LOCAL_ANCHOR_FOLDERS
-from edge_certs.trust.installations import Installations, root_of
+from edge_certs.trust.installations import Installation, Installations, root_of
 from edge_certs.trust.leftovers import leftovers
 from edge_certs.trust.store import Anchor, TrustStore
 from edge_certs.trust.stores.machine import Machine
@@ -58,7 +59,6 @@ except ImportError:
     print()
 print(ssl.SSLContext.__module__)
 """
-PROBE_TIMEOUT = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,15 @@ class Store:
     target: str
     location: str
     added: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    """What edge's own folder holds; not sound when a part of it cannot be read."""
+
+    anchors: tuple[Anchor, ...]
+    entries: tuple[Installation, ...]
+    is_sound: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,26 +97,28 @@ def examine(machine: Machine, home: Path, now: datetime, hook: Callable[[str], s
     `hook` gives the Python code by which workers make certifi answer with a file.
     """
     store = TrustStore(home)
-    anchors, findings = _anchors(store)
-    certifi, system, family = _certifi(), _system(machine), _family(machine)
+    own, findings = _own(store, home)
+    certifi, system, family = read_place("certifi", Path(certifi_where())), _system(machine), _family(machine)
     settings = list(read_settings(machine))
     named = [read_setting(setting) for setting in settings if not is_switch(setting)]
     local, variables = list(_local(machine)), [*read_variables(machine.environ), *named]
-    known = _known(anchors, certifi, system, local, now)
+    known = _known(own.anchors, certifi, system, local, now)
     findings += diagnose_system(system, family, known)
     findings += diagnose_local(local, family, system)
     findings += diagnose_certifi(certifi, is_changed=changed_certifi())
     for variable in variables:
         findings += diagnose_variable(variable, known)
     findings += diagnose_switches([*switched_off(machine.environ), *filter(is_switch, settings)])
-    findings += diagnose_anchors(anchors, now, is_strict=sys.version_info >= (3, 13))
-    findings += _diagnose_home(store, home, machine)
-    findings += _diagnose_installed(store, home, machine)
-    bundles = [str(path) for path in store.folder.glob("bundle*.pem")] if anchors else []
+    findings += diagnose_anchors(own.anchors, now, is_strict=sys.version_info >= (3, 13))
+    findings += _diagnose_rights(store, home)
+    if own.is_sound:
+        findings += _diagnose_age(home, machine)
+    findings += _diagnose_installed(own, store, machine)
+    bundles = [str(path) for path in _inside(store.folder) if path.match("bundle*.pem")] if own.anchors else []
     findings += diagnose_workers(read_workers(machine.path("/proc"), home, _booted_at()), bundles)
     findings += diagnose_hook(hook, machine.environ, str(store.folder / "bundle.pem"))
     places = [*filter(None, (system, certifi)), *local, *variables]
-    return Report(tuple(places), tuple(_stores(anchors, store, machine)), known, tuple(group(findings)))
+    return Report(tuple(places), tuple(_stores(own.anchors, store, machine)), known, tuple(group(findings)))
 
 
 def _stores(anchors: Sequence[Anchor], store: TrustStore, machine: Machine) -> Iterator[Store]:
@@ -121,14 +132,13 @@ def _stores(anchors: Sequence[Anchor], store: TrustStore, machine: Machine) -> I
 
 
 def _known(
-    anchors: Iterable[Anchor], certifi: Place | None, system: Place | None, local: Iterable[Place], now: datetime
+    anchors: Iterable[Anchor], certifi: Place, system: Place | None, local: Iterable[Place], now: datetime
 ) -> Known:
     """What people put there is not public, also where a distribution's certifi is the system's store."""
     added = frozenset(anchor.certificate.public_bytes(Encoding.DER) for anchor in anchors)
     own = added.union(*(place.certificates for place in local))
     everything = system.certificates if system else frozenset()
-    public = certifi.certificates if certifi else everything
-    return Known(public - own, everything, added, now)
+    return Known(certifi.certificates - own, everything, added, now)
 
 
 def _booted_at() -> float:
@@ -137,21 +147,28 @@ def _booted_at() -> float:
     return time.time() - time.clock_gettime(clock) if clock is not None else 0.0
 
 
-def _anchors(store: TrustStore) -> tuple[list[Anchor], list[Finding]]:
+def _own(store: TrustStore, home: Path) -> tuple[_Own, list[Finding]]:
+    if not store.is_readable:
+        text = f"{place(store.folder)}: this user may not read it, so none of its roots count here"
+        return _Own((), (), is_sound=False), [warning("store-closed", "edge", text, "")]
+    anchors: list[Anchor] = []
+    entries: list[Installation] = []
+    findings = []
     try:
-        return store.anchors(), []
+        anchors = store.anchors()
     except CertificateError as error:
-        folder = shlex.quote(str(store.folder))
-        text = f"{error.found}; then add the roots again"
-        return [], [broken("store-damaged", "edge", text, f"mv {folder} {folder}.damaged")]
-
-
-def _certifi() -> Place | None:
+        findings.append(_damaged(store.folder, error))
     try:
-        import certifi
-    except ImportError:
-        return None
-    return read_place("certifi", Path(certifi.where()))
+        entries = Installations(home).all()
+    except CertificateError as error:
+        findings.append(_damaged(store.folder / "installed.json", error))
+    return _Own(tuple(anchors), tuple(entries), is_sound=not findings), findings
+
+
+def _damaged(path: Path, error: CertificateError) -> Finding:
+    quoted = shlex.quote(str(path))
+    text = f"{error.found}; then add the roots again"
+    return broken("store-damaged", "edge", text, f"mv {quoted} {quoted}.damaged")
 
 
 def _system(machine: Machine) -> Place | None:
@@ -174,53 +191,64 @@ def _local(machine: Machine) -> Iterator[Place]:
                 yield read_place("local", path)
 
 
-def _diagnose_installed(store: TrustStore, home: Path, machine: Machine) -> Iterator[Finding]:
+def _diagnose_installed(own: _Own, store: TrustStore, machine: Machine) -> Iterator[Finding]:
     """Whatever replaces a store, such as a new browser profile or Java, does not ask whether somebody added to it."""
-    try:
-        anchors = {anchor.sha256: root_of(anchor, store) for anchor in store.anchors()}
-        for entry in Installations(home).all():
-            root = anchors.get(entry.sha256)
-            if root and entry.complete and not open_place(entry.kind, entry.location, machine).trusts(root):
+    roots = {anchor.sha256: root_of(anchor, store) for anchor in own.anchors}
+    for entry in own.entries:
+        root = roots.get(entry.sha256)
+        if root is None or not entry.complete:
+            continue
+        with suppress(CertificateError):  # without a store's tool, nobody can tell
+            if not open_place(entry.kind, entry.location, machine).trusts(root):
                 text = f"root {root.sha256[:16]} was installed in {entry.location} and is not trusted there any more"
                 command = f"edge trust add {shlex.quote(str(root.file))} --to {entry.target}"
                 yield warning("installed-and-gone", entry.target, text, command)
-    except CertificateError:
-        return  # what is damaged is said already; and without a store's tool, nobody can tell
 
 
-def _diagnose_home(store: TrustStore, home: Path, machine: Machine) -> Iterator[Finding]:
-    paths = [home, store.folder, *store.folder.glob("*"), *store.folder.glob("anchors/*")]
-    for path in writable_by_others(path for path in paths if path.exists()):
+def _inside(folder: Path) -> list[Path]:
+    """Nothing for a folder that is closed to us."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+def _diagnose_rights(store: TrustStore, home: Path) -> Iterator[Finding]:
+    inside = [*_inside(store.folder), *_inside(store.folder / "anchors")]
+    for path in writable_by_others([home, store.folder, *inside]):
         text = f"{place(path)}: another user may write there, and so add roots"
         quoted = shlex.quote(str(path))
         yield broken("writable-by-others", "edge", text, f"chown $(id -u) {quoted}; chmod go-w {quoted}")
-    try:
-        for item in leftovers(home, machine.tree):
-            yield warning("leftover", "edge", f"{place(item.path)}: {item.text}", item.command)
-        for path in stale_bundles(home):
-            text = f"{place(path)}: the roots of the system, of certifi or of edge changed since it was written"
-            yield warning("stale-bundle", "edge", text, "edge trust refresh")
-    except CertificateError:
-        return  # what is damaged is said already
+
+
+def _diagnose_age(home: Path, machine: Machine) -> Iterator[Finding]:
+    for item in leftovers(home, machine.tree):
+        yield warning("leftover", "edge", f"{place(item.path)}: {item.text}", item.command)
+    for path in stale_bundles(home):
+        text = f"{place(path)}: the roots of the system, of certifi or of edge changed since it was written"
+        yield warning("stale-bundle", "edge", text, "edge trust refresh")
 
 
 def diagnose_hook(hook: Callable[[str], str], environ: Mapping[str, str], bundle: str) -> Iterator[Finding]:
     """Ask a process that begins as a worker does; a sitecustomize or a .pth file may come before it."""
     python = shlex.quote(sys.executable)
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", f"{hook(bundle)}\n{PROBE}"],
-        env=dict(environ),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PROBE_TIMEOUT,
-        check=False,
-    )
-    where, _, module = done.stdout.rstrip("\n").rpartition("\n")
-    if done.returncode:
-        last = done.stderr.strip().rpartition("\n")[2]
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", f"{hook(bundle)}\n{PROBE}"],
+            env=dict(environ),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except subprocess.CalledProcessError as error:
+        last = error.stderr.strip().rpartition("\n")[2]
         yield broken("no-worker", "workers", f"a worker's Python does not start: {last}", f"{python} -P -c 0")
         return
+    except OSError as error:
+        yield broken("no-worker", "workers", f"{sys.executable}: {reason(error)}", f"{python} -P -c 0")
+        return
+    where, _, module = done.stdout.rstrip("\n").rpartition("\n")
     if where not in ("", bundle):
         text = f"certifi answers {where!r} in them, not edge's bundle: something else replaces it"
         yield broken("certifi-hook-not-active", "workers", text, f"{python} -P -v -c 'import certifi'")

@@ -179,13 +179,12 @@ def test_without_a_bundle_no_local_file_is_in_use() -> None:
 @pytest.mark.parametrize(
     ("certifi", "is_changed", "codes"),
     [
-        (None, True, []),
         (place("certifi", Condition.PEM, PUBLIC), False, []),
         (place("certifi", Condition.PEM, PUBLIC), True, ["certifi-changed"]),
         (place("certifi", Condition.MISSING), False, ["certifi-unusable"]),
     ],
 )
-def test_certifi_is_judged(certifi: Place | None, is_changed: bool, codes: list[str]) -> None:
+def test_certifi_is_judged(certifi: Place, is_changed: bool, codes: list[str]) -> None:
     assert [finding.code for finding in diagnose_certifi(certifi, is_changed=is_changed)] == codes
 
 
