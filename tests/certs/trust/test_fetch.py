@@ -20,7 +20,7 @@ from edge_certs.trust.fetch import MAX_REDIRECTS, fetch
 from edge_certs.trust.outbound import outbound_context
 from edge_certs.trust.store import TrustStore
 from tests.certs.forge import AUTHORITY, NOW, forge
-from tests.process.tls_proxy import Listener, server_context
+from tests.process.tls_proxy import InterceptingProxy, Listener, intercepting, server_context
 
 ROOT = forge(extensions=[AUTHORITY]).pem
 
@@ -59,7 +59,9 @@ def serving(respond: Callable[[bytes], bytes], tls: ssl.SSLContext | None = None
             head = b""
             while b"\r\n\r\n" not in head:
                 head += stream.recv(65536) or b"\r\n\r\n"
-            stream.sendall(respond(head.split(b" ")[1]))
+            # A client that does not like the certificate asks nothing.
+            if head.strip():
+                stream.sendall(respond(head.split(b" ")[1]))
 
     with Listener(serve) as listener:
         yield f"{'https' if tls else 'http'}://localhost:{listener.port}"
@@ -139,6 +141,34 @@ def test_answer_that_is_no_file_is_refused(context: ssl.SSLContext) -> None:
 def test_answer_that_is_too_large_is_cut_off(context: ssl.SSLContext) -> None:
     with serving(lambda path: answer(b"x" * (10 * MAX_FILE_SIZE))) as url:
         assert f"more than {MAX_FILE_SIZE} bytes; name the" in refused(url, context, is_pinned=True)
+
+
+def test_proxy_of_the_environment_is_asked(context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def respond(target: bytes) -> bytes:
+        asked.append(target)
+        return answer()
+
+    with serving(respond) as url:
+        monkeypatch.setenv("HTTP_PROXY", url)
+        # A name that leads nowhere (RFC 6761 section 6.2) but through the proxy.
+        assert fetch("http://pki.corp.test/root.pem", context, is_pinned=True) == ROOT
+    assert asked == [b"http://pki.corp.test/root.pem"]
+
+
+def test_proxy_that_intercepts_is_believed_once_its_root_was_added(
+    authority: trustme.CA, context: ssl.SSLContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    public = trustme.CA()
+    public.cert_pem.write_to_path(str(tmp_path / "public.pem"))
+    with serving(lambda path: answer(), server_context(public, "www.public.test")) as url:
+        proxy = InterceptingProxy(authority, tmp_path / "public.pem", {"www.public.test": int(url.rpartition(":")[2])})
+        with intercepting(proxy) as port:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{port}")
+            assert fetch("https://www.public.test/root.pem", context, is_pinned=False) == ROOT
+            stranger = outbound_context(tmp_path / "nothing was added here", {})
+            assert "its certificate is not trusted: " in refused("https://www.public.test/root.pem", stranger)
 
 
 def test_server_that_says_nothing_is_given_up(context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
