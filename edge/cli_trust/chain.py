@@ -90,16 +90,21 @@ def print_server(inspection: Inspection) -> None:
 
 def print_next(inspection: Inspection, commands: Sequence[str]) -> None:
     """Print what to do next: `commands`, or whom to ask when nobody here has the root."""
-    if inspection.root.certificate is None and not commands and inspection.verdict.value in UNSIGNED:
+    if inspection.root.certificate is None and not commands and lacks_root(inspection):
         click.echo(f"next: ask your IT department for {printable(inspection.root.name)}, then: edge trust add FILE")
     for command in commands:
         click.echo(f"next: {command}")
 
 
+def lacks_root(inspection: Inspection) -> bool:
+    """Return whether those who know only public roots refuse the server for its root, and for nothing else."""
+    return inspection.verdict.value in UNSIGNED
+
+
 def next_commands(inspection: Inspection) -> list[str]:
     """Return the commands that make edge trust the server's root; none when it does, or nobody has the root."""
     root = inspection.root
-    if inspection.trusted.code == 0 or inspection.verdict.value not in UNSIGNED:
+    if inspection.trusted.code == 0 or not lacks_root(inspection):
         return []
     if root.certificate is None or _refusals(root.certificate):
         return []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli_trust.chain import described, next_commands, open_route, print_next, print_server
+from edge.cli_trust.chain import described, lacks_root, next_commands, open_route, print_next, print_server
 from edge.cli_trust.output import explained, json_option, print_json, print_table, printable
 from edge.errors import EdgeError
 
@@ -54,6 +54,8 @@ def check_command(target: str, names: tuple[str, ...], as_json: bool) -> int:
         inspection = inspect(route, edge_home(os.environ), os.environ)
         settings = _settings()
     rows = _rows([client for client in CLIENTS if not names or client.name in names], settings, route)
+    for row in rows:
+        row["missing"] = inspection.root.name if lacks_root(inspection) and row[NOW]["state"] == "refused" else None
     passed = all(row[SERVE]["state"] in ("ok", "absent") for row in rows)
     if as_json:
         print_json({**described(inspection), "clients": rows, "passed": passed, "next": _advice(inspection, rows)})
@@ -108,6 +110,8 @@ def _print(inspection: Inspection, rows: Sequence[dict[str, Any]]) -> None:
         click.echo(f"not installed: {', '.join(absent)}")
     for line in _reasons(rows):
         click.echo(line)
+    if lacking := [row["client"] for row in rows if row["missing"]]:
+        click.echo(f"missing now ({', '.join(lacking)}): {printable(inspection.root.name)}")
     print_next(inspection, _advice(inspection, rows))
 
 

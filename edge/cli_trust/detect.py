@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge.cli_trust.chain import FILE, UNSIGNED, described, next_commands, open_route, print_next, print_server
+from edge.cli_trust.chain import FILE, described, lacks_root, next_commands, open_route, print_next, print_server
 from edge.cli_trust.output import explained, json_option, print_json
 from edge.errors import EdgeError
 
@@ -53,7 +53,7 @@ def detect_command(target: str, save: str | None, as_pem: bool, as_json: bool) -
 
 
 def _commands(inspection: Inspection, save: str | None) -> list[str]:
-    if inspection.verdict.value in UNSIGNED and inspection.trusted.code == 0:
+    if lacks_root(inspection) and inspection.trusted.code == 0:
         return [f"edge trust check {shlex.quote(str(inspection.route.target))}"]
     commands = next_commands(inspection)
     return commands if save is None else [command.replace(FILE, shlex.quote(save)) for command in commands[1:]]

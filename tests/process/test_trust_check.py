@@ -227,6 +227,7 @@ def test_check_tells_what_works_now_and_what_edge_changes(user: User, network: N
     assert httpx["now"]["roots"].endswith("/rooms/certifi/cacert.pem")
     assert httpx["run"]["roots"] == f"SSL_CERT_FILE={user.folder}/home/trust/bundle.pem"
     assert httpx["now"]["detail"] == "unable to get local issuer certificate"
+    assert httpx["missing"] == "OU=Corp Root CA,O=Corp"
 
 
 def test_check_calls_through_the_proxy_that_variables_name_and_shows_a_table(user: User, network: Network) -> None:
@@ -255,6 +256,7 @@ def test_check_calls_through_the_proxy_that_variables_name_and_shows_a_table(use
 def test_check_of_what_works_already_has_nothing_more_to_say(user: User, network: Network) -> None:
     found = user.json("check", f"localhost:{network.public_port}", "--client", "certifi")
     assert (found["passed"], found["next"]) == (True, [])
+    assert [row["missing"] for row in found["clients"]] == [None]
 
 
 def test_client_that_is_not_installed_is_said_to_be_so(user: User, network: Network) -> None:

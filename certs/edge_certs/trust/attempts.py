@@ -52,14 +52,14 @@ def attempt_all(
 
 def attempt(client: Client, setting: Setting, url: str, proxy: str) -> Outcome:
     """Return what one call by `client` to `url` came to."""
-    environ = tool_environment(setting.environ)
+    environ = tool_environment(setting.environ, proxy)
     if client.is_library:
         code, output = _run(library_command(sys.executable, setting.prelude, client.name, url), environ)
         return read_library(output)
     program = find_program(client.name, environ)
     if not program:
         return Outcome("absent", "not installed")
-    code, output = _run(tool_command(client.name, program, url, proxy), environ)
+    code, output = _run(tool_command(client.name, program, url), environ)
     return replace(read_tool(client.name, code, output), version=_version(program, environ))
 
 

@@ -33,9 +33,9 @@ const connect = socket => {
     .on('error', error => end(1, `${error.code} ${error.message}`))
 }
 setTimeout(() => end(2, 'timed out'), Number(process.argv[2]) * 1000)
-if (!process.argv[3]) connect()
+if (!process.env.EDGE_CHECK_PROXY) connect()
 else {
-  const proxy = new URL(process.argv[3]), headers = {}, user = decodeURIComponent(proxy.username)
+  const proxy = new URL(process.env.EDGE_CHECK_PROXY), headers = {}, user = decodeURIComponent(proxy.username)
   const password = decodeURIComponent(proxy.password)
   if (user) headers['Proxy-Authorization'] = 'Basic ' + Buffer.from(`${user}:${password}`).toString('base64')
   const path = `${target.hostname}:${port}`, hostname = proxy.hostname, scheme = proxy.protocol.replace(':', '')
@@ -120,12 +120,12 @@ def library_command(python: str, prelude: str, library: str, url: str) -> list[s
     return [python, "-P", "-c", f"{prelude}\n{program}", library, url]
 
 
-def tool_command(name: str, program: Sequence[str], url: str, proxy: str) -> list[str]:
-    """Return the command that makes the tool `name`, which `program` starts, call `url`; `proxy` is empty without."""
+def tool_command(name: str, program: Sequence[str], url: str) -> list[str]:
+    """Return the command that makes the tool `name`, which `program` starts, call `url`."""
     wheel = f"edge-trust-check @ {url.rstrip('/')}/{WHEEL}"
     arguments: Mapping[str, Sequence[str]] = {
         "curl": ("-sS", "-o", os.devnull, "-m", SECONDS, url),
-        "node": ("-e", NODE_PROGRAM, url, SECONDS, proxy),
+        "node": ("-e", NODE_PROGRAM, url, SECONDS),
         "git": ("ls-remote", url),
         "pip": ("download", *PIP_OPTIONS, f"--timeout={SECONDS}", f"--dest={os.devnull}", wheel),
         "uv": ("pip", "install", "--dry-run", "--no-deps", "--no-cache", *UV_OPTIONS, wheel),
@@ -133,10 +133,13 @@ def tool_command(name: str, program: Sequence[str], url: str, proxy: str) -> lis
     return [*program, *arguments[name]]
 
 
-def tool_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return `environ` with what keeps tools from asking a person, from trying again and from other languages."""
+def tool_environment(environ: Mapping[str, str], proxy: str) -> dict[str, str]:
+    """Return `environ` with what keeps tools from asking a person, from trying again and from other languages.
+
+    `proxy` is empty without one. It is not among the arguments, which others on the machine can read.
+    """
     quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_ASKPASS": "true", "UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": SECONDS}
-    return {**environ, **quiet, "LC_ALL": "C", "NO_COLOR": "1", "GRPC_VERBOSITY": "NONE"}
+    return {**environ, **quiet, "LC_ALL": "C", "NO_COLOR": "1", "GRPC_VERBOSITY": "NONE", "EDGE_CHECK_PROXY": proxy}
 
 
 def read_library(output: str) -> Outcome:

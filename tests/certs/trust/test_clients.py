@@ -113,6 +113,7 @@ def test_each_client_has_a_name_of_its_own() -> None:
 
 
 def test_environment_of_tools_is_the_given_one_and_asks_nobody() -> None:
-    environ = tool_environment({"LANG": "de_DE", "SSL_CERT_FILE": "/a"})
+    environ = tool_environment({"LANG": "de_DE", "SSL_CERT_FILE": "/a"}, "http://me:secret@proxy:1")
     assert environ["SSL_CERT_FILE"] == "/a"
     assert (environ["GIT_TERMINAL_PROMPT"], environ["LC_ALL"]) == ("0", "C")
+    assert environ["EDGE_CHECK_PROXY"] == "http://me:secret@proxy:1"
