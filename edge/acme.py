@@ -50,6 +50,16 @@ class KeptCertificates:
         Storage(keeper.home).check()
         return cls(keeper)
 
+    @property
+    def remark(self) -> str:
+        """What the operator is told at the start: which names have no certificate yet. Empty when all have."""
+        missing = [name for lineage, names in self._lineages if not lineage.live.exists() for name in names]
+        if not missing:
+            return ""
+        return (
+            f"no certificate yet for {', '.join(missing)}: it is ordered now, and a self-signed one serves until then"
+        )
+
     def without(self, kind: str) -> KeptCertificates:
         """Return the same with no challenge of this `kind`: nothing here could answer it.
 

@@ -70,6 +70,7 @@ def _tls(
     if not certificates:
         return None, []
     tls = TlsServer.open(certificates)
-    if kept is not None:
-        tls.answers = kept.answers
-    return tls, []
+    if kept is None:
+        return tls, []
+    tls.answers = kept.answers
+    return tls, [kept.remark] if kept.remark else []

@@ -134,6 +134,14 @@ class ChallengeStore:
         except OSError as error:
             raise CertificateError(f"cannot remove {place(path)}: {reason(error)}", WRITE_ADVICE) from error
 
+    def sweep(self, now: datetime) -> None:
+        """Remove what a crash left behind long ago, so that the folder does not grow for ever; faults do no harm."""
+        oldest = (now - ALPN_LIFETIME).timestamp()
+        for path in (*self.folder.glob(f"{HTTP_01}/*"), *self.folder.glob(f"{TLS_ALPN_01}/*")):
+            with suppress(OSError):
+                if path.lstat().st_mtime < oldest:
+                    path.unlink()
+
     def find_http(self, token: str) -> bytes | None:
         """Return the content for `/.well-known/acme-challenge/TOKEN`, None when there is none; any client may ask."""
         if not TOKEN.fullmatch(token):

@@ -29,12 +29,12 @@ from edge_certs.dns_hook import DnsHook
 from edge_certs.errors import CertificateError, place
 from edge_certs.files import LockHeld
 from edge_certs.jws import AccountKey
-from edge_certs.ledger import Attempt, Outcome
+from edge_certs.ledger import KEPT, Attempt, Outcome
 from edge_certs.settings import AuthoritySettings
 from edge_certs.state import Issuance
 from edge_certs.storage import Account, Lineage, SavedOrder, Storage
 from edge_certs.trust.outbound import outbound_context
-from edge_certs.x509 import Certificate
+from edge_certs.x509 import Certificate, show_time
 
 logger = logging.getLogger("edge.certs")
 
@@ -95,7 +95,7 @@ class Issuer:
         except CertificateError as error:
             ended = replace(started, outcome=Outcome.FAILED, error=str(error), is_refused=_is_refusal(error))
             if isinstance(error, AcmeProblem):
-                ended = replace(ended, retry_at=error.retry_at)
+                ended = replace(ended, retry_at=_bounded(error.retry_at, self.clock()))
             if ended.is_refused:
                 lineage.drop_order()
             ledger.amend(lambda now_is: now_is.finish(started, ended))
@@ -175,6 +175,10 @@ class Issuer:
         if not purpose.is_staging:
             lineage.install(chain, key_pem)
         lineage.drop_order()
+        if certificate.not_after <= self.clock():
+            # It serves, as it is this clock that is wrong; but to order another one at once would never end.
+            until, now = show_time(certificate.not_after), show_time(self.clock())
+            raise CertificateError(f"the certificate that came expired at {until}, now is {now}", "set the clock")
         return certificate
 
     def _solver(self, issuance: Issuance) -> Solver:
@@ -241,6 +245,11 @@ def trusted_context(home: Path, environ: dict[str, str], ca_root: str) -> ssl.SS
             f"CA file {place(ca_root)}: no certificates can be read from it", "name a PEM file"
         ) from error
     return context
+
+
+def _bounded(retry_at: datetime | None, now: datetime) -> datetime | None:
+    """No published limit is longer than a week: what asks for more is a mistake that no certificate outlives."""
+    return None if retry_at is None else min(retry_at, now + KEPT)
 
 
 def _is_refusal(error: CertificateError) -> bool:

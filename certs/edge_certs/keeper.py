@@ -63,10 +63,12 @@ class Keeper:
     clock: Callable[[], datetime]
     sleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep, repr=False)
     random: Callable[[], float] = field(default=random.random, repr=False)
+    _busy: set[str] = field(default_factory=set, repr=False)
     _orders: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_ORDERS), repr=False)
 
     async def run(self, certificates: Sequence[Issuance]) -> None:
         """Keep all of `certificates` until cancelled."""
+        self.storage.challenges.sweep(self.clock())
         async with asyncio.TaskGroup() as tasks:
             for issuance in certificates:
                 tasks.create_task(self._keep(issuance))
@@ -137,6 +139,7 @@ class Keeper:
         lineage = self.storage.lineage(issuance.names[0])
         try:
             with self.storage.locked_names(issuance.names):
+                self._busy.discard(lineage.name)
                 # Whoever held the locks before may have done it.
                 turn = await self._look(issuance)
                 if (wait := _until(turn.state, self.clock())) > timedelta(0):
@@ -144,7 +147,9 @@ class Keeper:
                 lineage.save_state(replace(turn.state, status=Status.ORDERING))
                 certificate = await self.issuer.obtain(issuance, turn.purpose)
         except LockHeld:
-            logger.info("%s: another process orders it", issuance.names[0])
+            if lineage.name not in self._busy:
+                logger.info("%s: another process orders it", lineage.name)
+            self._busy.add(lineage.name)
             return BUSY_SLEEP
         except CertificateError as error:
             return await self._failed(issuance, error)
@@ -171,10 +176,8 @@ class Keeper:
     async def _failed(self, issuance: Issuance, error: CertificateError) -> timedelta:
         """Write down the failure, say in one line what it means, and return after what time to look again."""
         lineage = self.storage.lineage(issuance.names[0])
-        state = _read_state(lineage)
-        if state is not None:
-            lineage.save_state(replace(state, last_error=str(error), status=Status.FAILED))
         turn = await self._look(issuance)
+        lineage.save_state(replace(turn.state, last_error=str(error), status=Status.FAILED))
         ends = turn.state.not_after
         serves = "there is none yet" if ends is None else f"valid until {show_time(ends)}"
         next_at = show_time(turn.state.next_at or self.clock())

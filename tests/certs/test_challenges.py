@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 from datetime import timedelta
 from hashlib import sha256
@@ -112,3 +113,16 @@ def test_answer_that_cannot_be_removed_is_said(tmp_path: Path) -> None:
     (tmp_path / "http-01/token-1").mkdir(parents=True)
     with pytest.raises(CertificateError, match=r"^cannot remove .*/http-01/token-1: .*; give this user the right"):
         store.remove(HTTP)
+
+
+def test_what_a_crash_left_behind_goes_after_a_week(tmp_path: Path) -> None:
+    store = ChallengeStore(tmp_path)
+    store.sweep(NOW)
+    for number, (kind, age) in enumerate([(HTTP_01, 8), (HTTP_01, 6), (TLS_ALPN_01, 8), (TLS_ALPN_01, 6)]):
+        challenge = Challenge(kind, f"{number}.example", f"token-{number}", "answer")
+        store.put(challenge, NOW)
+        instant = (NOW - timedelta(days=age)).timestamp()
+        for path in tmp_path.rglob(f"*{number}*"):
+            os.utime(path, (instant, instant))
+    store.sweep(NOW)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == ["3.example.pem", "token-1"]

@@ -277,9 +277,11 @@ def test_program_that_dies_before_its_order_is_made_waits_before_it_orders_again
 
 def test_name_that_another_process_orders_is_left_to_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def act(bench: Bench) -> None:
+        keeper = bench.restart()
         with caplog.at_level(logging.INFO, "edge.certs"), bench.storage.locked_names(NAMES):
-            assert await bench.turn() == BUSY_SLEEP
-        assert "shop.example: another process orders it" in caplog.text
+            for _ in range(3):
+                assert await bench.turn(keeper) == BUSY_SLEEP
+        assert caplog.messages == ["shop.example: another process orders it"]
         assert bench.authority.production.orders == []
         leaf = forge(*NAMES, dates=(NOW, NOW + 90 * DAY))
         bench.storage.lineage(NAMES[0]).install(leaf.pem, leaf.key_pem)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from edge_certs.ledger import Outcome
+from edge_certs.ledger import KEPT, Outcome
 from edge_certs.state import Status
 from tests.certs.authority import DROP, Said, problem
 from tests.certs.forge import NOW
-from tests.certs.keeping import Bench, keeping, window
+from tests.certs.keeping import NAMES, Bench, keeping, window
 
 DAY = timedelta(days=1)
 MINUTE = timedelta(minutes=1)
@@ -191,5 +191,30 @@ def test_clock_that_jumps_and_comes_back_loses_nothing(tmp_path: Path, jump: tim
         bench.clock.now_is = NOW + 62 * DAY
         await bench.settle()
         assert bench.certificate.not_after > NOW + 100 * DAY
+
+    keeping(tmp_path, act)
+
+
+def test_certificate_that_is_expired_when_it_comes_serves_and_is_not_ordered_without_end(tmp_path: Path) -> None:
+    async def act(bench: Bench) -> None:
+        # The authority's clock is right, this machine's is ahead.
+        bench.authority.production.lifetime = timedelta(0)
+        state = await bench.settle()
+        assert bench.certificate.names == NAMES
+        assert len(bench.authority.production.orders) == 1
+        assert state.last_error == (
+            "the certificate that came expired at 2027-03-01T12:00Z, now is 2027-03-01T12:00Z; set the clock"
+        )
+        assert bench.next_in >= MINUTE
+        assert bench.authority.staging.asked == []
+
+    keeping(tmp_path, act)
+
+
+def test_authority_that_asks_for_a_year_of_patience_gets_a_week(tmp_path: Path) -> None:
+    async def act(bench: Bench) -> None:
+        bench.authority.production.instead["order"] = [problem("rateLimited", 429, ("retry-after", "31536000"))]
+        state = await bench.settle()
+        assert state.next_at == NOW + KEPT
 
     keeping(tmp_path, act)

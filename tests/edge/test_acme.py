@@ -122,6 +122,14 @@ def test_challenge_that_nothing_here_can_answer_is_left_out(tmp_path: Path) -> N
     assert str(caught.value) == "--acme-challenge http-01: no listener for plain HTTP; add --http-bind :80"
 
 
+def test_operator_is_told_which_names_have_no_certificate(tmp_path: Path) -> None:
+    install(tmp_path, "a.test")
+    assert kept(tmp_path, ("a.test",)).remark == ""
+    assert kept(tmp_path, ("a.test",), ("b.test", "c.test"), ("d.test",)).remark == (
+        "no certificate yet for b.test, c.test, d.test: it is ordered now, and a self-signed one serves until then"
+    )
+
+
 def test_status_says_what_is_known(tmp_path: Path) -> None:
     found = kept(tmp_path, ("a.test",), ("b.test",), ("c.test",))
     storage = Storage(tmp_path)
