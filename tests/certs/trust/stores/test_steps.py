@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import fcntl
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,7 @@ from edge_certs.trust.stores.steps import (
     describe,
     perform,
 )
-from tests.certs.forge import ordinary_user
+from tests.certs.forge import child_environment, ordinary_user
 from tests.certs.trust.stores.recording import Answer, Recording, machine
 
 
@@ -133,3 +136,29 @@ def test_copy_of_a_killed_process_is_a_leftover(tmp_path: Path) -> None:
         fcntl.flock(held, fcntl.LOCK_EX)
         assert abandoned_writes(tmp_path) == []
     assert abandoned_writes(tmp_path) == [copy]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from edge_certs.trust.stores.machine import Machine
+from edge_certs.trust.stores.steps import COPY, Rework, perform
+
+def run(command):
+    Path(command[1]).write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+target = Path(sys.argv[1])
+perform(Rework(target, ("keytool", COPY)), Machine(Path("/"), Path("/"), "Linux", True, {}, run))
+"""
+
+
+def test_kill_while_the_command_works_leaves_the_file_and_a_copy_that_can_be_told(tmp_path: Path) -> None:
+    target = tmp_path / "cacerts"
+    target.write_bytes(b"old")
+    command = [sys.executable, "-c", KILLED, str(target)]
+    done = subprocess.run(command, env=child_environment(), capture_output=True, timeout=30, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert target.read_bytes() == b"old"
+    [copy] = abandoned_writes(tmp_path)
+    assert copy.read_bytes() == b"half"
