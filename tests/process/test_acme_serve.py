@@ -30,6 +30,7 @@ from tests.process.acme_site import APP, Site, names_of, served, sites
 from tests.process.pebble import BLOCKED, free_ports
 from tests.process.server import RawClient, Server, clean_environment, wait_until
 from tests.process.test_control import edge
+from tests.process.test_dev import memory_holds, private_bytes
 
 MAC_KEY = encode_base64url(b"a key of thirty-two octets, known")
 
@@ -137,8 +138,16 @@ def test_customer_is_known_by_the_key_that_the_authority_gave(tmp_path: Path) ->
             site.wait_issued("bound.test")
             # Only the authority is to hear of it.
             assert get(site, "bound.test") == "hello"
-            environ = Path(f"/proc/{server.keepers()[0]}/environ").read_bytes()
-            assert b"EDGE_ACME_EAB_KEY" not in environ
+            [worker], [serving], [keeper] = server.workers(), server.edges(), server.keepers()
+            assert b"EDGE_ACME_EAB_KEY" not in Path(f"/proc/{keeper}/environ").read_bytes()
+            home = tmp_path / "home"
+            [account] = home.glob("acme/*/account.key")
+            certificate = private_bytes(home / "live" / "bound.test" / "privkey.pem")
+            assert memory_holds(serving, certificate)
+            assert not memory_holds(worker, certificate)
+            # Nobody who meets a client has the key of the account.
+            assert not memory_holds(serving, private_bytes(account))
+            assert not memory_holds(worker, private_bytes(account))
 
 
 # What lasts.
