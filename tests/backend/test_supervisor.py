@@ -119,3 +119,33 @@ def test_worker_does_not_obey_the_signals_of_a_process_group(run_dir: Path, tmp_
         os.kill(worker.process.pid, number)
     worker.stop()
     assert end(worker) == "exit code 0"
+
+
+def test_worker_of_another_version_counts_as_failed(run_dir: Path, tmp_path: Path) -> None:
+    worker = start(run_dir, tmp_path, HELLO + "from edge_backend import wire\nwire.VERSION = 999\n")
+    found = f"the installed edge speaks version 999 of the wire, the running one {wire.VERSION}; use edge upgrade"
+    assert wait_report(worker) == Report(False, 1, found)
+    worker.stop()
+    assert end(worker) == "exit code 0"
+
+
+def test_worker_writes_its_stacks_when_told_and_goes_on(
+    run_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    worker = start(run_dir, tmp_path, HELLO)
+    wait_report(worker)
+    written = ""
+    worker.dump()
+
+    def is_written() -> bool:
+        nonlocal written
+        written += capfd.readouterr().err
+        return "worker.py" in written
+
+    wait_until(is_written, "the stacks")
+    assert "most recent call first" in written
+    assert worker.memory > 2**20
+    assert worker.descriptors > 3
+    worker.stop()
+    assert end(worker) == "exit code 0"
+    assert worker.memory == worker.descriptors == 0
