@@ -15,6 +15,7 @@ import json
 import logging
 import signal
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -144,6 +145,9 @@ class EdgeProcess:
             return ClientStream(tls, self.settings.timeouts, drive)
 
         if listener.sock.family == socket.AF_UNIX:
+            if sys.version_info >= (3, 13):
+                # The file is the master's: other edges take connections there when this one has ended.
+                return await loop.create_unix_server(factory, sock=listener.sock, cleanup_socket=False)
             return await loop.create_unix_server(factory, sock=listener.sock)
         return await loop.create_server(factory, sock=listener.sock, backlog=self.settings.listen.backlog)
 

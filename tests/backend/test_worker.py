@@ -121,7 +121,10 @@ async def test_malformed_frames_end_the_connection(caplog: pytest.LogCaptureFixt
 
 @in_loop
 async def test_malformed_credit_ends_the_connection() -> None:
-    case = Case(hello)
+    async def app(scope: Message, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    case = Case(app)
     case.request()
     case.send(wire.WINDOW, body=b"\0")
     assert case.transport.is_aborted
