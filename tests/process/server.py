@@ -154,15 +154,23 @@ class Server:
 
     def workers(self) -> list[int]:
         """The process ids of the workers."""
-        return [pid for pid in self.children() if b"edge_backend" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid, command in self._commands() if b"-m\0edge_backend" in command]
 
     def edges(self) -> list[int]:
         """The process ids of the edge processes."""
-        return [pid for pid in self.children() if b"-m\0edge_" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid, command in self._commands() if b"-m\0edge_" not in command]
 
     def keepers(self) -> list[int]:
         """The process id of what renews certificates, if it runs."""
-        return [pid for pid in self.children() if b"edge_certs" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid, command in self._commands() if b"-m\0edge_certs" in command]
+
+    def _commands(self) -> Iterator[tuple[int, bytes]]:
+        """The children and their commands, without those that have ended."""
+        for pid in self.children():
+            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+                command = Path(f"/proc/{pid}/cmdline").read_bytes()
+                if command:
+                    yield pid, command
 
     def wait_end(self, timeout: float = DEADLINE) -> int:
         """Wait for it to end by itself, and return the exit code."""

@@ -83,7 +83,10 @@ def test_clients_that_come_and_go_leave_nothing_behind(tmp_path: Path, authority
             thread.start()
         for thread in threads:
             thread.join(DEADLINE)
-        assert sum(worker["requests"] for worker in status(tmp_path)["workers"]) > 50
+        wait_until(
+            lambda: sum(worker["requests"] for worker in status(tmp_path)["workers"]) > 50,
+            "requests have reached workers",
+        )
         wait_until(lambda: left_behind(tmp_path) == before, f"{before} again, not {left_behind(tmp_path)}")
 
 
