@@ -125,6 +125,12 @@ class TlsSettings:
     dev_authority: str = setting(
         "", file(), "--dev-authority", shown="the root of this user", help="intermediate for --dev in a container"
     )
+    http2: Literal["auto", "on", "off"] = setting(
+        "auto",
+        choice("auto", "on", "off"),
+        "--http2",
+        help="offer HTTP/2 over TLS; auto = if its fast codec is installed",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +183,9 @@ class LimitSettings:
         100, count(1, 100_000), "--worker-concurrency", help="requests that run in one worker at a time"
     )
     queue: int = setting(1024, count(0, 1_000_000), "--queue", help="requests that wait for a worker (503)")
+    http2_streams: int = setting(
+        100, count(1, 10_000), "--http2-max-streams", help="requests at a time on one HTTP/2 connection"
+    )
 
 
 @dataclass(frozen=True, slots=True)

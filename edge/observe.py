@@ -43,7 +43,7 @@ _CONSOLE_LINE = b'%b %b "%b %b HTTP/%b" %d %d bytes in %.1f ms (queue %.1f, app 
 class Clock:
     """What changes once a second or once a request: the time of day, and request ids."""
 
-    __slots__ = ("_counter", "_prefix", "_second", "date", "own_fields", "stamp")
+    __slots__ = ("_counter", "_prefix", "_second", "date", "fields", "own_fields", "stamp")
 
     def __init__(self) -> None:
         # An id is unique, not secret: random per process, counted within it.
@@ -54,6 +54,8 @@ class Clock:
         self.stamp = b""
         # What the edge sets on each answer, up to the value of X-Request-ID.
         self.own_fields = b""
+        # The same without the id, as names and values in turn.
+        self.fields: list[bytes] = []
         self.tick(time.time())
 
     def tick(self, now: float) -> None:
@@ -62,6 +64,7 @@ class Clock:
         if second != self._second:
             self._second = second
             self.date = formatdate(second, usegmt=True).encode()
+            self.fields = [b"date", self.date, b"server", b"edge"]
             self.own_fields = b"date: %b\r\nserver: edge\r\nx-request-id: " % self.date
         milliseconds = int(now * 1000) % 1000
         self.stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode() + b".%03dZ" % milliseconds

@@ -23,9 +23,13 @@ from typing import Any
 from edge.config import ServeSettings
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.link import RECONNECT, WorkerLink
+from edge.http.field import FieldMemory
 from edge.http.head import HeadLimits, HeadParser
+from edge.http.http2 import Http2Limits
+from edge.http.huffman import best_huffman
 from edge.net.connection import ClientConnection
 from edge.net.listener import Listener
+from edge.net.service import Connection
 from edge.net.stream import ClientStream
 from edge.observe import AccessLog, Clock, wants_json
 from edge.policy.chain import Policy, Redirect
@@ -52,6 +56,17 @@ class EdgeProcess:
         limits = settings.limits
         self.max_body = limits.max_body
         self.head_parser = HeadParser(HeadLimits(limits.max_request_line, limits.max_header_size, limits.max_headers))
+        self.field_memory = FieldMemory(best_huffman())
+        self.http2_limits = Http2Limits(
+            max_streams=limits.http2_streams,
+            max_target=limits.max_request_line,
+            max_header_size=limits.max_header_size,
+            max_headers=limits.max_headers,
+            max_body=limits.max_body,
+        )
+        self.body_idle = settings.timeouts.body_idle
+        self.body_min_rate = settings.timeouts.body_min_rate
+        self.write_stall = settings.timeouts.write_stall
         # Requests on one connection; a keep-alive time of 0 closes it after each.
         self.max_requests = limits.keepalive_requests if settings.timeouts.keep_alive else 1
         self.clock = Clock()
@@ -66,7 +81,7 @@ class EdgeProcess:
             queue_timeout=settings.timeouts.queue,
         )
         # A dict keeps the order of accepting: the oldest come first when room must be made.
-        self.connections: dict[ClientConnection, None] = {}
+        self.connections: dict[Connection, None] = {}
         self.is_draining = False
         self._listeners = listeners
         self._tls = tls
@@ -81,14 +96,14 @@ class EdgeProcess:
         self._swept_at = time.monotonic()
         self._forget_at = self._swept_at + FORGET
 
-    def admit(self, connection: ClientConnection) -> None:
+    def admit(self, connection: Connection) -> None:
         """Take a new connection; the limit is kept by closing the oldest idle one, or this one."""
         self.connections[connection] = None
         if len(self.connections) <= self.settings.limits.max_connections:
             return
         for number, candidate in enumerate(self.connections):
             if candidate.is_idle:
-                candidate.stream.close()
+                candidate.close()
                 return
             if number == _RECLAIM_LOOKS:
                 break
@@ -170,12 +185,12 @@ class EdgeProcess:
         if now >= self._forget_at:
             self._forget_at = now + FORGET
             self.head_parser.forget()
-        least = self.settings.timeouts.body_min_rate
+            self.field_memory.forget()
         for connection in list(self.connections):
             if connection.stream.deadline < now:
                 connection.stream.expire(now)
-            elif least:
-                connection.check_rate(now, least)
+            else:
+                connection.sweep(now)
         if self._is_parting:
             for connection in list(self.connections):
                 connection.part(now)
@@ -270,7 +285,12 @@ class EdgeProcess:
         if self._workers.get(number) == path and number not in self._links:
             self._connect(number, path)
 
-    def forget(self, connection: ClientConnection) -> None:
+    def replace(self, before: Connection, after: Connection) -> None:
+        """A peer turned out to speak another version of HTTP."""
+        self.connections.pop(before, None)
+        self.connections[after] = None
+
+    def forget(self, connection: Connection) -> None:
         """A connection has ended."""
         self.connections.pop(connection, None)
         self.check_drained()

@@ -70,7 +70,7 @@ class ServedCertificates:
             return Candidates([], None)
         loaded = load_certificates(self._settings, self._kept)
         try:
-            return Candidates(loaded, Sites(loaded) if loaded else None)
+            return Candidates(loaded, Sites(loaded, self._tls.sites.protocols) if loaded else None)
         except (OSError, ValueError) as error:
             raise CertificateError(str(error)) from error
 

@@ -14,7 +14,7 @@ from edge.net.listener import close_listeners, open_listeners
 from edge.observe import set_up_logging
 from edge.rundir import run_directory
 from edge.served import ServedCertificates
-from edge.tls.contexts import TlsServer
+from edge.tls.contexts import TlsServer, protocols_for
 from edge.tls.making import MadeSites
 from edge.upgrade import Predecessor, stand_in
 from edge_certs.challenges import HTTP_01
@@ -66,10 +66,10 @@ def _tls(
     """Return what TLS is served with, and remarks for the operator."""
     if settings.tls.dev:
         maker = DevMaker.open(settings.tls)
-        return TlsServer.serving(MadeSites(maker)), [maker.remark]
+        return TlsServer.serving(MadeSites(maker, protocols_for(settings.tls.http2))), [maker.remark]
     if not certificates:
         return None, []
-    tls = TlsServer.open(certificates)
+    tls = TlsServer.open(certificates, protocols_for(settings.tls.http2))
     if kept is None:
         return tls, []
     tls.answers = kept.answers

@@ -21,7 +21,7 @@ import pytest
 from edge.cli import INTERRUPTED
 from edge.config import LimitSettings, TimeoutSettings, WebSocketSettings, section_options
 from edge.errors import ConfigError, StartError
-from edge.http import chunked, head
+from edge.http import chunked, head, rules
 from edge.net import stream
 from edge.options import Option
 from edge.policy import forwarded
@@ -112,7 +112,7 @@ def test_limit_is_documented_with_its_default_and_a_reason(option: Option) -> No
         ("content on the way", (wire.INITIAL_WINDOW,)),
         ("answer waiting", (stream.HIGH_WATER,)),
         ("content read and dropped", (stream.LINGER_SIZE, int(stream.LINGER_TIME))),
-        ("a host with its port", (head.MAX_HOST,)),
+        ("a host with its port", (rules.MAX_HOST,)),
         ("all fields of an application's answer", (wire.MAX_FIELDS,)),
         ("field lines remembered", (head.MAX_LINES, head.MAX_LINE)),
     ],

@@ -66,7 +66,7 @@ class Link(Protocol):
     number: int
     write: Callable[[bytes], None]
 
-    def cancel(self, exchange: Exchange) -> None: ...
+    def cancel(self, exchange: Exchange) -> bool: ...
 
 
 class Exchange:
@@ -89,6 +89,7 @@ class Exchange:
         "content_read",
         "finished_at",
         "head",
+        "is_held",
         "link",
         "reason",
         "request_id",
@@ -115,12 +116,13 @@ class Exchange:
         self.written = 0  # bytes of content sent to the client
         self.content_read = len(head.body)
         self.answered = False
+        self.is_held = False  # nobody waits for it any more, and the worker has not done with it yet
         self._client = client
         self._attempts = 0
         self._kept = b""  # the whole request, while another worker may still get it
         self._credit = 0
         self._owed = 0
-        self._window = wire.INITIAL_WINDOW
+        self._window: int  # what the worker may send before it gets credit
         self._pending = b""
         self._pending_complete = False
         # Of a request whose content comes after its head: what a worker has got of it, and whether that was all.
@@ -147,6 +149,8 @@ class Exchange:
         if self._client.answer_window < wire.INITIAL_WINDOW:
             flags |= wire.NARROW
             self._window = wire.NARROW_WINDOW
+        else:
+            self._window = wire.INITIAL_WINDOW
         body = head.body
         self._credit = 0 if head.expect else wire.INITIAL_WINDOW - len(body)
         if head.method in _IDEMPOTENT and not head.upgrade:
@@ -210,7 +214,7 @@ class Exchange:
         """The client has left: the worker is told, and nothing more comes of it."""
         link, self.link = self.link, None
         if link is not None:
-            link.cancel(self)
+            self.is_held = link.cancel(self)
 
     def released(self) -> None:
         """The worker has done with a request that was cancelled."""

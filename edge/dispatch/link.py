@@ -75,14 +75,16 @@ class WorkerLink(asyncio.Protocol):
         self.streams[stream] = exchange
         self.write(exchange.begin(self, stream, request))
 
-    def cancel(self, exchange: Exchange) -> None:
-        """Tell the worker that the exchange has no client any more.
+    def cancel(self, exchange: Exchange) -> bool:
+        """Tell the worker that the exchange has no client any more; True if it has it still.
 
         It counts until the worker has done with it: a client that opens requests and resets them at once would have
         the worker run more of them than it may (rapid reset, CVE-2023-44487).
         """
-        if self.streams.get(exchange.stream) is exchange:
+        has_it = self.streams.get(exchange.stream) is exchange
+        if has_it:
             self.write(wire.encode_reset(exchange.stream, b"cancelled"))
+        return has_it
 
     @property
     def requests(self) -> int:

@@ -76,7 +76,25 @@ class Refusal:
         self.fields = fields
 
 
-Event = RequestHead | Data | Refusal
+class Reset:
+    """The client has given up a stream of HTTP/2."""
+
+    __slots__ = ("stream",)
+
+    def __init__(self, stream: int) -> None:
+        self.stream = stream
+
+
+class Failure:
+    """The peer broke a rule of the connection: send what is due, which ends with the reason, and close."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+Event = RequestHead | Data | Refusal | Reset | Failure
 
 
 class ProtocolError(Exception):

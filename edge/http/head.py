@@ -20,21 +20,27 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
 
 import httptools
 
 from edge.http import fields as names
 from edge.http.events import UNKNOWN_LENGTH, ProtocolError, RequestHead
-from edge.http.fields import field_name, is_token, is_valid_host, parse_list
+from edge.http.fields import field_name, parse_list
+from edge.http.rules import (
+    METHODS,
+    ORIGIN_FORM,
+    check_expectations,
+    check_host,
+    is_known_host,
+    parse_length,
+    refuse_method,
+    refuse_target,
+)
 from edge.http.websocket import check_handshake
 
 MAX_LINES = 2048
 MAX_LINE = 1024
 
-# RFC 9112 section 3.2.1: origin-form, of visible ASCII without what no URI holds: `#` would begin a fragment, and `\`
-# is a slash to some who read the path and none to others.
-_ORIGIN_FORM = re.compile(rb'/[!"$-\[\]-~]*')
 # RFC 9112 section 3.2.2: absolute-form. Other schemes ask for a forward proxy, which this is not.
 _ABSOLUTE_FORM = re.compile(rb'https?://([^/?#@\\]*)((?:[/?][!"$-\[\]-~]*)?)', re.IGNORECASE)
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
@@ -45,28 +51,6 @@ _FRAMING = names.LENGTH | names.CODING
 # What does not go on: hop-by-hop fields, and names that CGI and WSGI would mistake for others.
 _DROPPED = names.HOP | names.UNDERSCORE
 _OWS = b" \t"
-
-# Methods that the tokenizer knows, but for those of other protocols that speak through the same grammar (RTSP, ICE),
-# and CONNECT and TRACE, which are refused for what they do.
-METHODS = frozenset(
-    b"""
-    GET HEAD POST PUT PATCH DELETE OPTIONS QUERY ACL BIND CHECKOUT COPY LINK LOCK M-SEARCH MERGE MKACTIVITY MKCALENDAR
-    MKCOL MOVE NOTIFY PROPFIND PROPPATCH PURGE REBIND REPORT SEARCH SUBSCRIBE UNBIND UNLINK UNLOCK UNSUBSCRIBE
-    """.split()
-)
-_REFUSED_METHODS = frozenset((b"CONNECT", b"TRACE"))
-ALLOW = b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-
-# A name of DNS (RFC 1035 section 2.3.4) with a port.
-MAX_HOST = 253 + len(":65535")
-
-
-@lru_cache(maxsize=1024)
-def _cached_is_valid_host(host: bytes) -> bool:
-    # An exception is not remembered, and so neither is a host that would fill the memory with a thousand like it.
-    if len(host) > MAX_HOST:
-        raise ProtocolError(400, f"host of {len(host)} bytes, at most {MAX_HOST} allowed (RFC 1035 section 2.3.4)")
-    return is_valid_host(host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +148,7 @@ class HeadParser:
             known[0], host = first  # nearly every client sends Host first
         if None in known:
             host, special = self._take_special(lines, known, host)
-        if not host or target[:1] != b"/" or not _cached_is_valid_host(host):
+        if not host or target[:1] != b"/" or not is_known_host(host):
             named = host
             target, host = _check_target(method, target, version, host)
             if named is None and host:
@@ -284,37 +268,23 @@ def _parse_request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
             raise ProtocolError(505, f"version {version_text!r}, HTTP/1.1 and HTTP/1.0 are spoken here")
         raise ProtocolError(400, f"version {version_text[:20]!r} is not HTTP's (RFC 9112 section 2.3)")
     if method not in METHODS:
-        raise _refuse_method(method)
-    if target[:1] == b"/" and not _ORIGIN_FORM.fullmatch(target):
-        raise _refuse_target(target)
+        raise refuse_method(method)
+    if target[:1] == b"/" and not ORIGIN_FORM.fullmatch(target):
+        raise refuse_target(target)
     return method, target, version
-
-
-def _refuse_method(method: bytes) -> ProtocolError:
-    if not is_token(method):
-        return ProtocolError(400, f"method {method[:20]!r} is not a token (RFC 9110 section 9.1)")
-    if method in _REFUSED_METHODS:
-        return ProtocolError(405, f"method {method.decode()} is not served", ((b"allow", ALLOW),))
-    return ProtocolError(501, f"method {method[:20]!r} is not known")
-
-
-def _refuse_target(target: bytes) -> ProtocolError:
-    return ProtocolError(
-        400, f"request target {target[:60]!r} is neither a path nor an http URI (RFC 9112 section 3.2)"
-    )
 
 
 def _check_target(method: bytes, target: bytes, version: bytes, host: bytes | None) -> tuple[bytes, bytes]:
     """Return the target in origin-form and the authority, which a target in absolute-form brings along."""
     if host is None and version == b"1.1":
         raise ProtocolError(400, "no Host field (RFC 9112 section 3.2)")
-    if host is not None and not _cached_is_valid_host(host):
-        raise ProtocolError(400, f"Host {host[:60]!r} is not a host with an optional port (RFC 9110 section 7.2)")
+    if host is not None:
+        check_host(host)
     if target[:1] == b"/" or (target == b"*" and method == b"OPTIONS"):
         return target, host or b""
     match = _ABSOLUTE_FORM.fullmatch(target)
-    if match is None or not _cached_is_valid_host(match[1]):
-        raise _refuse_target(target)
+    if match is None or not is_known_host(match[1]):
+        raise refuse_target(target)
     authority, path = match[1], match[2]
     if host is not None and authority.lower() != host.lower():
         raise ProtocolError(400, f"request target names {authority[:60]!r}, Host names {host[:60]!r}")
@@ -329,8 +299,7 @@ def _apply(head: RequestHead, special: _Special) -> None:
     if special.lengths or special.codings:
         _apply_framing(head, special)
     if special.expect:
-        if special.expect != [b"100-continue"]:
-            raise ProtocolError(417, f"expectation {special.expect[0][:40]!r} is not known (RFC 9110 section 10.1.1)")
+        check_expectations(special.expect)
         head.expect = head.version == b"1.1" and head.length != 0
     if special.te:
         head.trailers = b"trailers" in special.te
@@ -349,13 +318,7 @@ def _apply_framing(head: RequestHead, special: _Special) -> None:
             raise ProtocolError(400, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
         head.length = UNKNOWN_LENGTH
         return
-    if len(special.lengths) > 1:
-        raise ProtocolError(400, "more than one Content-Length (RFC 9112 section 6.3)")
-    value = special.lengths[0]
-    # 19 digits are what 64 bits hold. isdigit() on bytes takes ASCII digits only.
-    if not value.isdigit() or len(value) > 19:
-        raise ProtocolError(400, f"Content-Length {value[:40]!r} is not a number (RFC 9112 section 6.3)")
-    head.length = int(value)
+    head.length = parse_length(special.lengths)
 
 
 def _check_codings(codings: list[bytes]) -> ProtocolError | None:

@@ -20,15 +20,21 @@ def check_handshake(fields: Sequence[tuple[bytes, bytes]]) -> bytes:
 
     Raises ProtocolError: 426 for a version other than 13, 400 for a key that is not 16 bytes in base64.
     """
-    versions = [value for name, value in fields if name == b"sec-websocket-version"]
-    if versions != [VERSION]:
-        found = b", ".join(versions)
-        reason = f"WebSocket version {found!r}, only {VERSION!r} is spoken (RFC 6455 section 4.4)"
-        raise ProtocolError(426, reason, _VERSION_FIELDS)
+    check_version(fields, _VERSION_FIELDS)
     keys = [value for name, value in fields if name == b"sec-websocket-key"]
     if len(keys) != 1 or not _is_key(keys[0]):
         raise ProtocolError(400, f"Sec-WebSocket-Key {keys!r} is not one value of 16 bytes (RFC 6455 section 4.1)")
     return keys[0]
+
+
+def check_version(fields: Sequence[tuple[bytes, bytes]], answer: tuple[tuple[bytes, bytes], ...]) -> None:
+    """Raise ProtocolError (426, with the fields of `answer`) for a version other than 13."""
+    versions = [value for name, value in fields if name == b"sec-websocket-version"]
+    if versions != [VERSION]:
+        found = b", ".join(versions)
+        raise ProtocolError(
+            426, f"WebSocket version {found!r}, only {VERSION!r} is spoken (RFC 6455 section 4.4)", answer
+        )
 
 
 def accept_key(key: bytes) -> bytes:

@@ -12,16 +12,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from time import monotonic
-from typing import Protocol
 
-from edge.dispatch.dispatcher import Dispatcher, Overloaded
 from edge.dispatch.exchange import Exchange
-from edge.http.events import Data, Refusal, RequestHead
-from edge.http.head import HeadParser
+from edge.http.events import Data, Event, Refusal, RequestHead
 from edge.http.http1 import IDLE, Http1Connection
+from edge.net.connection2 import Http2ClientConnection
+from edge.net.service import RATE_GRACE, RETRY_SOON, Edge, FieldPairs, Refused, describe, log_end, submit
 from edge.net.stream import ClientStream, Phase
-from edge.observe import AccessLog, Clock, redact
-from edge.policy.chain import Answered, Policy
+from edge.observe import redact
+from edge.policy.chain import Policy
 from edge.policy.pages import error_page
 from edge_backend import wire
 
@@ -29,36 +28,14 @@ logger = logging.getLogger("edge.net")
 
 # How long a connection has to be idle before it is closed for no reason of its own.
 PARTING_IDLE = 2.0
-# Content must keep its minimum rate from here on; a slow start is allowed (Apache's reqtimeout: body=20).
-RATE_GRACE = 20.0
 PLAIN_HTTP_ADVICE = b"This port speaks HTTPS: use https:// in place of http://\n"
-
-FieldPairs = tuple[tuple[bytes, bytes], ...]
 
 _IDLE = Phase.IDLE
 _OWN_FIELDS = wire.HAS_DATE | wire.HAS_SERVER
 
 
-class Edge(Protocol):
-    """What all connections of a process share; edge.process.EdgeProcess is it."""
-
-    head_parser: HeadParser
-    clock: Clock
-    access_log: AccessLog | None
-    dispatcher: Dispatcher
-    max_body: int
-    max_requests: int
-    is_draining: bool
-
-    def admit(self, connection: ClientConnection) -> None:
-        """Take a new connection, or abort it."""
-
-    def forget(self, connection: ClientConnection) -> None:
-        """A connection has ended."""
-
-
 class ClientConnection:
-    """The requests and answers of one client connection."""
+    """The requests and answers of one client connection of HTTP/1.1."""
 
     __slots__ = (
         "_content_at",
@@ -110,12 +87,17 @@ class ClientConnection:
                 exchange.feed(b"", True)
             exchange.cancel()
             self._edge.dispatcher.withdraw(exchange)
-            self._log_end(exchange, exchange.status or 499, "the client left" if exchange.status != 101 else "")
+            reason = "the client left" if exchange.status != 101 else ""
+            log_end(self._edge, exchange, self.stream, exchange.status or 499, reason)
 
     def forget(self) -> None:
         """The connection is lost, or closed."""
         self.receive_end()
         self._edge.forget(self)
+
+    def to_http2(self) -> Http2ClientConnection:
+        """The peer agreed on HTTP/2: return who drives the connection from here on."""
+        return Http2ClientConnection(self._edge, self._policy, self._origin, self.stream, self)
 
     def resume(self) -> None:
         """The client takes bytes again."""
@@ -136,13 +118,18 @@ class ClientConnection:
 
     # The process's calls.
 
-    def check_rate(self, now: float, least: int) -> None:
-        """Refuse content that comes more slowly than `least` bytes per second."""
+    def sweep(self, now: float) -> None:
+        """Refuse content that comes too slowly."""
+        least = self._edge.body_min_rate
         if self.stream.phase is Phase.CONTENT and now - self._content_at > RATE_GRACE:
             rate = self._content_size / (now - self._content_at)
             if rate < least:
                 reason = f"content comes at {rate:.0f} bytes/s, at least {least} expected"
                 self._refuse_request(Refusal(0, 408, reason))
+
+    def close(self) -> None:
+        """Close: it is idle."""
+        self.stream.close()
 
     def drain(self) -> None:
         """The server is going away: close now if idle, after the answer otherwise."""
@@ -172,7 +159,7 @@ class ClientConnection:
             self.abort_exchange(exchange, "the server stopped")
         else:
             self._core.close_after()
-            self.refuse(exchange, 503, "the server stopped", ((b"retry-after", b"1"),))
+            self.refuse(exchange, 503, "the server stopped", RETRY_SOON)
 
     @property
     def is_idle(self) -> bool:
@@ -186,7 +173,7 @@ class ClientConnection:
 
     # What the core reports.
 
-    def _handle(self, events: list[RequestHead | Data | Refusal]) -> None:
+    def _handle(self, events: list[Event]) -> None:
         for event in events:
             if type(event) is RequestHead:
                 self._begin(event)
@@ -210,14 +197,12 @@ class ClientConnection:
         if self._requests >= edge.max_requests or edge.is_draining:
             self._core.close_after()
         try:
-            request, exchange.request_id, exchange.client_address = self._policy.apply(
-                head, self._origin, exchange.request_id
-            )
-            edge.dispatcher.submit(exchange, request)
-        except Answered as answer:
-            self._refuse_soon(exchange, answer.status, answer.reason, answer.fields, answer.content)
-        except Overloaded as error:
-            self._refuse_soon(exchange, 503, str(error), ((b"retry-after", b"1"),))
+            submit(edge, self._policy, self._origin, exchange)
+        except Refused as answer:
+            # In the next turn of the loop: the answer begins the next request, and a client may send thousands of them
+            # in one read, which would be thousands of calls within each other.
+            later = asyncio.get_running_loop().call_soon
+            later(self.refuse, exchange, answer.status, answer.reason, answer.fields, answer.content)
 
     def _begin_content(self, now: float) -> None:
         self._content_at = now
@@ -296,7 +281,7 @@ class ClientConnection:
         if self._exchange is not exchange:
             return
         if reason:
-            logger.warning("%s: %s %s refused with %d: %s", self.address, *_name(exchange.head), status, reason)
+            logger.warning("%s: %s refused with %d: %s", self.address, describe(exchange), status, reason)
         exchange.status = status
         exchange.reason = reason
         exchange.answered = True
@@ -311,10 +296,10 @@ class ClientConnection:
     def abort_exchange(self, exchange: Exchange, reason: str) -> None:
         """An answer that has begun cannot be completed: break the connection, so that the client cannot take it
         for whole (RFC 9112 section 8)."""
-        logger.warning("%s: %s %s broken off: %s", self.address, *_name(exchange.head), reason)
+        logger.warning("%s: %s broken off: %s", self.address, describe(exchange), reason)
         if self._exchange is exchange:
             self._exchange = None
-            self._log_end(exchange, exchange.status, reason)
+            log_end(self._edge, exchange, self.stream, exchange.status, reason)
             self.stream.abort()
 
     def finished(self, exchange: Exchange) -> None:
@@ -345,18 +330,11 @@ class ClientConnection:
         if events is not IDLE or self.stream.is_paused:
             self._read_on(events)
 
-    def _read_on(self, events: list[RequestHead | Data | Refusal]) -> None:
+    def _read_on(self, events: list[Event]) -> None:
         self.stream.read_on()
         if not self._core.is_idle and self.stream.phase is _IDLE:
             self.stream.enter(Phase.HEAD)
         self._handle(events)
-
-    def _refuse_soon(
-        self, exchange: Exchange, status: int, reason: str, fields: FieldPairs, content: bytes | None = None
-    ) -> None:
-        """Refuse in the next turn of the loop: the answer begins the next request, and a client may send thousands of
-        them in one read, which would be thousands of calls within each other."""
-        asyncio.get_running_loop().call_soon(self.refuse, exchange, status, reason, fields, content)
 
     def _refuse_request(self, refusal: Refusal, advice: bytes = b"") -> None:
         """Answer what the core could not read, in the place of the request that it is or belongs to."""
@@ -366,7 +344,7 @@ class ClientConnection:
             exchange.cancel()
             self._edge.dispatcher.withdraw(exchange)
             if exchange.answered:
-                self._log_end(exchange, exchange.status, refusal.reason)
+                log_end(self._edge, exchange, self.stream, exchange.status, refusal.reason)
                 self.stream.abort()
                 return
         else:
@@ -379,7 +357,7 @@ class ClientConnection:
         body = error_page(status, exchange.request_id) + advice
         self.stream.send(self._core.encode_refusal(refusal, self._own_fields(exchange, 0), body))
         exchange.written = len(body)
-        self._log_end(exchange, status, reason)
+        log_end(self._edge, exchange, self.stream, status, reason)
         self.stream.linger()
 
     def _own_fields(self, exchange: Exchange, flags: int) -> bytes:
@@ -393,14 +371,3 @@ class ClientConnection:
         if not flags & wire.HAS_SERVER:
             own += b"server: edge\r\n"
         return own
-
-    def _log_end(self, exchange: Exchange, status: int, reason: str) -> None:
-        exchange.status = status
-        exchange.reason = reason
-        exchange.finished_at = monotonic()
-        if self._edge.access_log is not None:
-            self._edge.access_log.write(exchange, self.stream.tls_version)
-
-
-def _name(head: RequestHead) -> tuple[str, str]:
-    return head.method.decode("latin-1"), repr(redact(head.target)[:100].decode("latin-1"))

@@ -71,6 +71,9 @@ class Driver(Protocol):
     def forget(self) -> None:
         """The connection is lost, or closed: this is the last call."""
 
+    def to_http2(self) -> Driver:
+        """The peer agreed on HTTP/2: return who drives the connection from here on."""
+
     def resume(self) -> None:
         """The client takes bytes again."""
 
@@ -237,12 +240,10 @@ class ClientStream(asyncio.Protocol):
             case Phase.HANDSHAKE:
                 self._log("no TLS handshake in time")
                 self.abort()
-            case Phase.HEAD | Phase.CONTENT:
+            case Phase.HEAD | Phase.CONTENT | Phase.IDLE:
                 self._driver.expire(self.phase)
             case Phase.WRITE:
                 self._check_stall(now)
-            case Phase.IDLE:
-                self.close()
             case _ if not self._still_takes(now):
                 self.abort()
 
@@ -276,6 +277,8 @@ class ClientStream(asyncio.Protocol):
         if tls.state is State.OPEN:
             self.tls_version = tls.version.encode()
             self.enter(Phase.HEAD)
+            if tls.protocol == "h2":
+                self._driver = self._driver.to_http2()
         return data
 
     def _fail(self, tls: TlsChannel, error: TlsError) -> None:

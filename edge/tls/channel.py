@@ -114,6 +114,11 @@ class TlsChannel:
         return self._object.version() or ""
 
     @property
+    def protocol(self) -> str:
+        """What was agreed on by ALPN; empty: nothing, which means HTTP/1.1."""
+        return self._object.selected_alpn_protocol() or ""
+
+    @property
     def cipher(self) -> str:
         """The negotiated cipher suite's name."""
         cipher = self._object.cipher()

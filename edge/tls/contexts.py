@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from edge.http.huffman import NativeHuffman, best_huffman
 from edge.tls.answers import OFFER, AnswerStore, challenge_context
 from edge.tls.clienthello import parse_client_hello
 from edge.tls.sni import SiteNames
@@ -32,7 +33,8 @@ INTERMEDIATE_CIPHERS = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
-ALPN = ("http/1.1",)
+HTTP1_ONLY = ("http/1.1",)
+WITH_HTTP2 = ("h2", "http/1.1")
 
 
 class SiteCertificate(Protocol):
@@ -64,8 +66,18 @@ class MemoryCertificate:
         return cls(tuple(value["names"]), value["chain"].encode(), value["key"].encode())
 
 
-def build_base_context() -> ssl.SSLContext:
-    """Return the context that every server connection is made from: policy and ticket keys, no certificate."""
+def protocols_for(http2: str) -> Sequence[str]:
+    """Return what `--http2` offers: `auto` leaves HTTP/2 out where its strings would be read by pure Python."""
+    if http2 == "off" or (http2 == "auto" and not isinstance(best_huffman(), NativeHuffman)):
+        return HTTP1_ONLY
+    return WITH_HTTP2
+
+
+def build_base_context(protocols: Sequence[str] = WITH_HTTP2) -> ssl.SSLContext:
+    """Return the context that every server connection is made from: policy and ticket keys, no certificate.
+
+    `protocols` are offered by ALPN (RFC 7301), the best first.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     # The client's order: it knows whether it has AES in hardware (Mozilla 6.0: server_preferred_order false).
@@ -73,7 +85,7 @@ def build_base_context() -> ssl.SSLContext:
     # Renegotiation is asked for by the client and paid for by the server (CVE-2011-1473).
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
     context.set_ciphers(INTERMEDIATE_CIPHERS)
-    context.set_alpn_protocols(list(ALPN))
+    context.set_alpn_protocols(list(protocols))
     context.num_tickets = 1  # each costs 15 to 20 us of a full handshake; a browser asks again when it needs more
     return context
 
@@ -81,12 +93,13 @@ def build_base_context() -> ssl.SSLContext:
 class Sites:
     """The certificates that serve, by server name. Complete when built; a reload builds another one."""
 
-    def __init__(self, certificates: Sequence[SiteCertificate]) -> None:
+    def __init__(self, certificates: Sequence[SiteCertificate], protocols: Sequence[str] = WITH_HTTP2) -> None:
+        self.protocols = protocols
         self._names = SiteNames([certificate.names for certificate in certificates])
         self._certificates = tuple(certificates)
         self._contexts: dict[tuple[int, ...], ssl.SSLContext] = {}
         for group in self._names.groups():
-            self._contexts[group] = _build_site_context([certificates[index] for index in group])
+            self._contexts[group] = _build_site_context([certificates[index] for index in group], protocols)
 
     def context_for(self, server_name: str | None) -> ssl.SSLContext:
         """Return the context of the certificates for this name: exact, wildcard, or the first certificate's."""
@@ -106,6 +119,8 @@ class Sites:
 class SiteContexts(Protocol):
     """Which context serves a name: `Sites`, or certificates that are made as they are asked for."""
 
+    protocols: Sequence[str]
+
     @property
     def only_context(self) -> ssl.SSLContext | None: ...
     def context_for(self, server_name: str | None) -> ssl.SSLContext: ...
@@ -122,15 +137,15 @@ class TlsServer:
         self.sites = sites
 
     @classmethod
-    def open(cls, certificates: Sequence[SiteCertificate]) -> TlsServer:
+    def open(cls, certificates: Sequence[SiteCertificate], protocols: Sequence[str] = WITH_HTTP2) -> TlsServer:
         """Return a server for the certificates."""
-        return cls.serving(Sites(certificates))
+        return cls.serving(Sites(certificates, protocols))
 
     @classmethod
     def serving(cls, sites: SiteContexts) -> TlsServer:
         """Return a server for the sites."""
         # Where one set of certificates serves every name, its context is the base: to switch costs 5 % of a handshake.
-        return cls(sites.only_context or build_base_context(), sites)
+        return cls(sites.only_context or build_base_context(sites.protocols), sites)
 
     @property
     def sites(self) -> SiteContexts:
@@ -159,8 +174,8 @@ class TlsServer:
         connection.context = self.sites.context_for(server_name)
 
 
-def _build_site_context(certificates: Sequence[SiteCertificate]) -> ssl.SSLContext:
-    context = build_base_context()
+def _build_site_context(certificates: Sequence[SiteCertificate], protocols: Sequence[str]) -> ssl.SSLContext:
+    context = build_base_context(protocols)
     for certificate in certificates:
         # One certificate a key type: loading a second type adds it, and the client's abilities choose.
         _load(context, certificate.chain_pem.rstrip() + b"\n" + certificate.key_pem)

@@ -135,7 +135,7 @@ def upload(received: int, after: float) -> Scene:
         scene.add_worker()
         scene.stream.data_received(POST % 100_000)
         scene.stream.data_received(b"a" * received)
-        scene.connection.check_rate(monotonic() + after, 500)
+        scene.connection.sweep(monotonic() + after)
         return scene
 
     return asyncio.run(scenario())
@@ -172,7 +172,7 @@ def test_rate_is_not_asked_of_a_client_that_must_wait_for_us() -> None:
     scene.stream.data_received(POST % 10_000_000 + b"a" * 100)
     scene.stream.data_received(b"a" * 300_000)
     assert not scene.client.is_reading_now
-    scene.connection.check_rate(monotonic() + 1000, 500)
+    scene.connection.sweep(monotonic() + 1000)
     assert scene.client.written == b""
     assert scene.stream.deadline == NEVER
 

@@ -41,7 +41,7 @@ def shop(authority: TestAuthority) -> Shop:
 
 @pytest.fixture
 def sites(shop: Shop) -> MadeSites:
-    return MadeSites(shop, shop.clock)
+    return MadeSites(shop, clock=shop.clock)
 
 
 def names(sites: MadeSites, authority: TestAuthority, name: str | None) -> list[str]:
@@ -101,7 +101,7 @@ def test_without_a_first_certificate_there_is_nothing_to_serve(shop: Shop) -> No
 
 def test_number_of_certificates_is_bounded(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(making, "MAX_MADE", 3)
-    sites = MadeSites(shop, shop.clock)
+    sites = MadeSites(shop, clock=shop.clock)
     for number in (1, 2, 3, 4, 1):
         sites.context_for(f"{number}.shop.test")
         sites.context_for(None)
