@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from edge.http import head as head_module
 from edge.http.events import ProtocolError, RequestHead
-from edge.http.head import MAX_LINE, MAX_LINES, METHODS, HeadLimits, HeadParser
+from edge.http.head import MAX_LINE, MAX_LINES, HeadLimits, HeadParser
+from edge.http.rules import METHODS
 from tests.corpus.cases import Case, load_cases
 
 LIMITS = HeadLimits(max_request_line=8192, max_header_size=32 * 1024, max_headers=100)

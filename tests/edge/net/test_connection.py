@@ -15,7 +15,8 @@ import pytest
 
 from edge.config import build_settings
 from edge.dispatch.link import WorkerLink
-from edge.net.connection import RATE_GRACE, ClientConnection
+from edge.net.connection import ClientConnection
+from edge.net.service import RATE_GRACE
 from edge.net.stream import LINGER_SIZE, LINGER_TIME, NEVER, ClientStream, Phase
 from edge.policy.chain import Policy
 from edge.policy.forwarded import TrustedProxies
