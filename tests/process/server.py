@@ -22,7 +22,10 @@ import trustme
 ROOT = Path(__file__).parents[2]
 DEADLINE = 30.0
 _LISTENING = re.compile(r"edge: listening on (\S+)")
-_CA_VARIABLES = re.compile(r"(SSL_CERT|CA_BUNDLE|_CA_|CERTS?_|PIP_CERT|GIT_SSL|GRPC_DEFAULT)", re.IGNORECASE)
+# What says whom to trust, and through which proxy to call out.
+_OUTBOUND_VARIABLES = re.compile(
+    r"SSL_CERT|CA_BUNDLE|_CA_|CERTS?_|PIP_CERT|GIT_SSL|GRPC_DEFAULT|^(https?|all|no)_proxy$", re.IGNORECASE
+)
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
@@ -30,7 +33,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not _CA_VARIABLES.search(name) and not name.startswith(("EDGE_", "WEB_", "FORWARDED_"))
+        if not _OUTBOUND_VARIABLES.search(name) and not name.startswith(("EDGE_", "WEB_", "FORWARDED_"))
     }
     paths = os.pathsep.join(str(ROOT / part) for part in ("", "backend", "certs"))
     return {**kept, "PYTHONPATH": paths, "PYTHONWARNINGS": "", **extra}
