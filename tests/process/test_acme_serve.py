@@ -9,8 +9,7 @@ import signal
 import ssl
 import stat
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -263,21 +262,24 @@ class Load:
             for thread in threads:
                 thread.join()
 
-    def wait_until(self, instant: float) -> None:
-        wait_until(lambda: self.failed or time.time() > instant, "the time is over", 60.0)
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait, under load, for the condition or for what fails."""
+        wait_until(lambda: self.failed or condition(), "the new certificate serves", 60.0)
 
 
 def test_renewal_under_load_fails_no_handshake(tmp_path: Path) -> None:
-    for site in sites(tmp_path, validity=12):
+    # Half of it is left at the renewal: time enough for an order on a machine that is busy.
+    for site in sites(tmp_path, validity=20):
         with site.serve(tmp_path, "--acme", "load.test"):
-            first = site.wait_issued("load.test")
+            site.wait_issued("load.test")
             load = Load(site, "load.test")
             with load.running():
-                # Beyond the end of the first certificate, with those that came after it.
-                load.wait_until(first.not_valid_after_utc.timestamp())
+                load.wait_until(lambda: len(load.seen) > 1)  # noqa: B023  # it is called here
+                swapped_at = load.handshakes
+                load.wait_until(lambda: load.handshakes > swapped_at + 20)  # noqa: B023
             assert load.failed == []
             assert len(load.seen) > 1
-            assert load.handshakes > 50
+            assert swapped_at > 20
 
 
 # The end.
@@ -295,7 +297,8 @@ def test_nothing_is_left_when_the_server_stops_in_the_middle(site: Site, tmp_pat
         assert not Path(f"/proc/{keeper}").exists()
     storage = Storage(tmp_path / "home")
     [attempt] = storage.authority(site.authority.directory).ledger().attempts
-    assert attempt.outcome is Outcome.INTERRUPTED
+    # A machine that is too busy to write it down in two seconds leaves it as it began; either is gone on with.
+    assert attempt.outcome in (Outcome.INTERRUPTED, Outcome.STARTED)
     order = storage.lineage("stop.test").order()
     assert order is not None
     assert order.is_made
