@@ -6,6 +6,7 @@ The public name is signed by the very same root, with its key: a thief of that k
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import ssl
 import subprocess
@@ -194,6 +195,17 @@ def test_browser_accepts_localhost_and_refuses_a_public_name(
         code = page.wait_for("document.getElementById('error-code')?.textContent")
     # "This server's certificate is outside of what its authority may sign" (net_error -207) or its general kin.
     assert "ERR_CERT" in code
+
+
+def test_stores_that_there_are_are_found_and_a_rehearsal_changes_none(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    assert home.edge("cert", "dev", "--out", str(tmp_path / "tls")).returncode == 0
+    done = home.edge("cert", "dev", "--install", "--dry-run")
+    assert done.returncode == 0
+    assert "edge: passed over firefox: no profile in any of its folders" in done.stderr
+    assert re.search(r"^would (write|run) ", done.stdout, re.MULTILINE)
+    assert not (tmp_path / ".local/share/pki").exists()
+    assert json.loads(home.edge("trust", "list", "--json").stdout)["anchors"] == []
 
 
 def test_uninstall_undoes_exactly_what_install_did(tmp_path: Path) -> None:

@@ -40,9 +40,14 @@ class Site:
         self.context = ssl.create_default_context()
         self._authority.configure_trust(self.context)
 
-    def new(self, not_after: datetime | None = None) -> tuple[bytes, bytes, int]:
+    @property
+    def root_pem(self) -> bytes:
+        """What signed the certificates."""
+        return self._authority.cert_pem.bytes()
+
+    def new(self, not_after: datetime | None = None, not_before: datetime | None = None) -> tuple[bytes, bytes, int]:
         """Return a certificate's chain, its key, and its serial number."""
-        issued = self._authority.issue_cert("localhost", not_after=not_after)
+        issued = self._authority.issue_cert("localhost", not_after=not_after, not_before=not_before)
         chain = b"".join(blob.bytes() for blob in issued.cert_chain_pems)
         return chain, issued.private_key_pem.bytes(), _serial(chain)
 
@@ -193,7 +198,25 @@ def expired(site: Site) -> str:
     return "expired at"
 
 
-@pytest.mark.parametrize("damage", [mismatched_key, half_written, empty, missing, expired])
+def not_yet_valid(site: Site) -> str:
+    now = datetime.now(UTC)
+    chain, key, _ = site.new(not_before=now + timedelta(days=1), not_after=now + timedelta(days=9))
+    site.key.write_bytes(key)
+    site.cert.write_bytes(chain)
+    return "not valid before"
+
+
+def wrong_order(site: Site) -> str:
+    chain, key, _ = site.new()
+    site.key.write_bytes(key)
+    site.cert.write_bytes(site.root_pem + chain)
+    return "the chain is in the wrong order: the server's own certificate is number 2 of 2"
+
+
+DAMAGES = [mismatched_key, half_written, empty, missing, expired, not_yet_valid, wrong_order]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_bad_certificate_leaves_the_old_one_serving(tmp_path: Path, site: Site, damage: Callable[[Site], str]) -> None:
     first = site.install()
     with serving(tmp_path, HELLO, "--cert", str(site.cert), "--host", "127.0.0.1") as server:
