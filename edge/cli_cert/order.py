@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,15 +30,15 @@ from edge.cli_cert.output import (
     run_async,
     show_left,
 )
-from edge.cli_cert.progress import showing_progress
-from edge.errors import ConfigError
+from edge.cli_cert.progress import Reporter, showing_progress
+from edge.errors import ConfigError, EdgeError
 
 if TYPE_CHECKING:
     from edge_certs.demand import Answer
     from edge_certs.keeper import Keeper
+    from edge_certs.renewal import Renewal
     from edge_certs.settings import KeeperSettings
     from edge_certs.state import Issuance
-    from edge_certs.storage import Lineage, Storage
 
 # RFC 5280 section 5.3.1, as far as section 7.2.2 of the Baseline Requirements lets a subscriber say it.
 REASONS = {"unspecified": 0, "key-compromise": 1, "affiliation-changed": 3, "superseded": 4, "cessation": 5}
@@ -74,7 +76,7 @@ def issue_command(
     settings = keeper_settings(with_names(read_settings(given), words))
     [issuance] = settings.certificates
     if dry_run:
-        return _show_plan(settings, [issuance], as_json=as_json)
+        return _show_plans([(settings, issuance)], as_json=as_json)
     with explained(), showing_progress(is_quiet=as_json) as reporter:
         keeper = open_keeper(settings, report=reporter.report)
         answer = run_async(_demand(keeper, issuance, (http_port, tls_port), force=force))
@@ -106,46 +108,45 @@ def renew_command(
 
     A new certificate always has a new key. They are ordered as they were the first time.
     """
-    from edge_certs.storage import Storage
-
-    with explained():
-        storage = Storage(home())
-        wanted = _lineages(storage, names)
     settings = read_settings(given)
+    with explained():
+        wanted = [(keeper_settings(authority_of(settings, issuance)), issuance) for issuance in _issuances(names)]
     if dry_run:
-        plans = [keeper_settings(authority_of(settings, issuance)) for _, issuance in wanted]
-        return sum(
-            _show_plan(plan, [issuance], as_json=as_json) for plan, (_, issuance) in zip(plans, wanted, strict=True)
-        )
-    answers, failed = [], False
+        return _show_plans(wanted, as_json=as_json)
+    renewing = _Renewing((http_port, tls_port), force or reason is not None, reason)
+    answers: list[Answer] = []
+    failed = False
     with showing_progress(is_quiet=as_json) as reporter:
-        for lineage, issuance in wanted:
-            with explained():
-                old = lineage.current()
-                keeper = open_keeper(keeper_settings(authority_of(settings, issuance)), report=reporter.report)
+        for keeper_options, issuance in wanted:
             try:
-                with explained():
-                    force_it = force or reason is not None
-                    answer = run_async(_demand(keeper, issuance, (http_port, tls_port), force=force_it))
-                    answers.append(answer)
-                    if reason is not None and old is not None:
-                        run_async(_revoke_old(keeper, issuance, old.chain_pem, REASONS[reason]))
-            except Exception as error:
-                failed |= _told(error)
+                answers.append(renewing.run(keeper_options, issuance, reporter))
+            except EdgeError as error:
+                # One that cannot be renewed leaves the others to be.
+                click.echo(f"edge: {error}", err=True)
+                failed = True
     _show(answers, as_json=as_json)
     if not wanted and not as_json:
         click.echo("no certificate of an authority in the storage; get one with: edge cert issue NAME")
     return int(failed)
 
 
-def _told(error: Exception) -> bool:
-    """One that cannot be renewed leaves the others to be."""
-    from edge.errors import EdgeError
+@dataclass(frozen=True, slots=True)
+class _Renewing:
+    """How certificates are renewed: at which ports, at once or when it is time, and why the old one is revoked."""
 
-    if not isinstance(error, EdgeError):
-        raise error
-    click.echo(f"edge: {error}", err=True)
-    return True
+    ports: tuple[int, int]
+    is_forced: bool
+    reason: str | None
+
+    def run(self, settings: KeeperSettings, issuance: Issuance, reporter: Reporter) -> Answer:
+        """Return what became of it. Raises EdgeError: there is no new one though there should be."""
+        with explained():
+            keeper = open_keeper(settings, report=reporter.report)
+            old = keeper.storage.lineage(issuance.names[0]).current()
+            answer = run_async(_demand(keeper, issuance, self.ports, force=self.is_forced))
+            if self.reason is not None and old is not None:
+                run_async(_revoke_old(keeper, issuance, old.chain_pem, REASONS[self.reason]))
+        return answer
 
 
 async def _demand(keeper: Keeper, issuance: Issuance, ports: tuple[int, int], *, force: bool) -> Answer:
@@ -163,23 +164,41 @@ async def _revoke_old(keeper: Keeper, issuance: Issuance, chain_pem: bytes, reas
         await client.revoke(parse_chain(chain_pem)[0], reason)
 
 
-def _lineages(storage: Storage, names: Sequence[str]) -> list[tuple[Lineage, Issuance]]:
-    """Those that came from an authority: with their names, or all."""
+def _issuances(names: Sequence[str]) -> list[Issuance]:
+    """How those with `names`, or all that came from an authority, were asked for."""
     from edge_certs.csr import parse_name
+    from edge_certs.storage import Storage
 
+    storage = Storage(home())
     with named():
         lineages = [storage.lineage(parse_name(name)) for name in names] or storage.lineages()
     found = []
     for lineage in lineages:
         state = lineage.state()
         if state is not None:
-            found.append((lineage, state.issuance))
+            found.append(state.issuance)
         elif names:
             raise ConfigError(f"{lineage.name}: not a certificate of an authority; order it with: edge cert issue NAME")
     return found
 
 
-def _show_plan(settings: KeeperSettings, issuances: Sequence[Issuance], *, as_json: bool) -> int:
+def _show_plans(wanted: Sequence[tuple[KeeperSettings, Issuance]], *, as_json: bool) -> int:
+    with explained():
+        plans = [(issuance, _plan(settings, issuance)) for settings, issuance in wanted]
+    # To the microsecond, and after the plans: what is due at once is due now.
+    moment = datetime.now(UTC)
+    if as_json:
+        print_json({"certificates": [_encode_plan(*plan, moment) for plan in plans], "dry_run": True})
+        return 0
+    for issuance, renewal in plans:
+        verb = "would order" if renewal.at <= moment else f"would leave, until {renewal.at:%Y-%m-%dT%H:%MZ},"
+        names, kinds = ", ".join(issuance.names), ", ".join(issuance.kinds)
+        click.echo(printable(f"{verb} {names} from {issuance.directory} by {kinds}: {renewal.reason}"))
+    return 0
+
+
+def _plan(settings: KeeperSettings, issuance: Issuance) -> Renewal:
+    """What an order would be decided by; no folder is made and nobody is asked."""
     from edge_certs.acme_client import utc_now
     from edge_certs.demand import Demand
     from edge_certs.issuance import Issuer
@@ -188,21 +207,18 @@ def _show_plan(settings: KeeperSettings, issuances: Sequence[Issuance], *, as_js
     from edge_certs.storage import Storage
 
     storage = Storage(settings.home)
-    demand = Demand(Keeper(storage, Issuer(storage, settings.authority), utc_now), Ports())
-    rows = []
-    for issuance in issuances:
-        with explained():
-            renewal = demand.plan(issuance)
-        is_due = renewal.at <= utc_now()
-        rows.append({"names": list(issuance.names), "directory": issuance.directory, "order": is_due})
-        rows[-1] |= {"at": renewal.at.isoformat(), "reason": renewal.reason, "challenges": list(issuance.kinds)}
-        verb = "would order" if is_due else f"would leave, until {renewal.at:%Y-%m-%dT%H:%MZ},"
-        if not as_json:
-            names, kinds = ", ".join(issuance.names), ", ".join(issuance.kinds)
-            click.echo(printable(f"{verb} {names} from {issuance.directory} by {kinds}: {renewal.reason}"))
-    if as_json:
-        print_json({"certificates": rows, "dry_run": True})
-    return 0
+    return Demand(Keeper(storage, Issuer(storage, settings.authority), utc_now), Ports()).plan(issuance)
+
+
+def _encode_plan(issuance: Issuance, renewal: Renewal, moment: datetime) -> dict[str, Any]:
+    return {
+        "names": list(issuance.names),
+        "directory": issuance.directory,
+        "challenges": list(issuance.kinds),
+        "order": renewal.at <= moment,
+        "at": renewal.at.isoformat(),
+        "reason": renewal.reason,
+    }
 
 
 def _show(answers: Sequence[Answer], *, as_json: bool) -> None:

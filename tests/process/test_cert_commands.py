@@ -117,6 +117,8 @@ def test_certificate_is_issued_once_and_then_there_is_nothing_to_do(customer: Cu
     again = customer.done(*command)
     assert (first, fingerprints(again)) == ("issued", [("unchanged", fingerprint)])
     assert customer.run(*command, "--dry-run").stdout.startswith("would leave, until ")
+    plans = json.loads(customer.run("renew", "--dry-run", "--json").stdout)["certificates"]
+    assert [(plan["names"], plan["order"]) for plan in plans] == [(["shop.test"], False)]
     # More names are another certificate, which is then good for the one.
     [(outcome, both)] = fingerprints(customer.done("issue", "shop.test,www.shop.test"))
     assert (outcome, set(customer.certificate("shop.test").names)) == ("issued", {"shop.test", "www.shop.test"})
