@@ -53,6 +53,7 @@ def test_placeholder_serves_until_the_first_certificate_is_there(site: Site, tmp
     name = f"{kind}.test"
     wanted = ("--acme", f"{name},www.{name}", "--acme", "127.0.0.1", "--acme", BLOCKED)
     with site.serve(tmp_path, *wanted, "--acme-challenge", kind, EDGE_EDGES="2") as server:
+        wait_until(server.keepers, "what renews runs; until it does, it looks like an edge")
         edges = server.edges()
         assert len(edges) == 2
         certificate = site.wait_issued(name)
