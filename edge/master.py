@@ -253,6 +253,10 @@ class Master:
 
     def _reload(self, reply: Reply | None) -> None:
         """Read everything again; nothing changes unless all of it is good. `reply` gets the outcome."""
+        if self._stop_signals:
+            if reply is not None:
+                reply.refuse("settings not reloaded: the server is ending")
+            return
         try:
             settings = self._reread()
             self._refuse_fixed(settings)
@@ -267,7 +271,7 @@ class Master:
         self._certificates.use(certificates)
         self._edges.order(certificates=self._certificates.order)
         before, self._settings = self._settings, settings
-        if _of_edges(before) != _of_edges(settings):
+        if self._is_serving and _of_edges(before) != _of_edges(settings):
             self._start_edges()
         generation = self._workers.reload(plan)
         logger.info("reload: new workers take the place of the old ones")

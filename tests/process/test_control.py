@@ -255,3 +255,32 @@ def test_addresses_that_change_need_a_restart(folder: Path) -> None:
         env.write_text("EDGE_BACKLOG=200\n")
         assert "listening addresses have changed; restart" in edge(folder, "reload", code=1)
         assert ask(server.port)[0] == 200
+
+
+def test_server_that_is_ending_refuses_to_begin_anything(folder: Path) -> None:
+    with serving(folder, APPLICATION) as server, RawClient(server.port) as client:
+        client.send(b"GET /wait HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: status(folder)["workers"][0]["in_flight"] == 1, "the request runs")
+        running = control.find_server({"EDGE_HOME": str(folder / "home")})
+        control.ask(running, "drain")
+        wait_until(lambda: status(folder)["state"] == "draining", "it drains")
+        for command in ("reload", "upgrade"):
+            with pytest.raises(control.ControlError, match="ending"):
+                control.ask(running, command)
+        (folder / "go").touch()
+        assert client.receive_response()[0] == 200
+        client.sock.close()
+        assert server.wait_end() == 0
+
+
+def test_reload_while_the_first_worker_starts_is_for_the_next_one(folder: Path) -> None:
+    slow = APPLICATION + "\nimport time\nopen('began', 'w').close()\nwhile not os.path.exists('go'): time.sleep(0.01)\n"
+    (folder / "application.py").write_text(slow)
+    environ = clean_environment(EDGE_HOME=str(folder / "home"))
+    with Server(["--port", "0", "--workers", "1", "application:app"], cwd=folder, environ=environ) as server:
+        wait_until((folder / "began").exists, "the application starts")
+        (folder / "application.py").write_text(APPLICATION)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_ready()
+        assert ask(server.port)[1] == b"old"
+        server.wait_error("reload: done, every worker is new")
