@@ -170,7 +170,7 @@ class Pool:
         return actions
 
     def deadline(self) -> float | None:
-        """Return when `due()` must be called next, None if nothing but a report changes anything."""
+        """Return when `due()` must be called next, None if nothing changes but by a report; it is called after each."""
         if self._news:
             return 0.0
         if self._is_stopping or self.failure is not None:

@@ -252,6 +252,7 @@ def test_pool_always_comes_back_to_its_size_and_uses_no_number_twice(size: int, 
                 seen.add(action.number)
                 if data.draw(st.booleans()):
                     pool.ready(action.number, now)
+    run(pool, now)  # as after each report
     while (deadline := pool.deadline()) is not None:
         assert deadline <= now + 62
         now = max(now, deadline)
