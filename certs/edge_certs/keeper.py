@@ -119,6 +119,10 @@ class Keeper:
             except CertificateError as error:
                 logger.error("%s: certificate not looked after: %s", issuance.names[0], error)
                 wait = FAULT_SLEEP
+            except Exception:
+                # A defect must cost this certificate alone; what was attempted stays in the ledger as a failure.
+                logger.exception("%s: certificate not looked after", issuance.names[0])
+                wait = FAULT_SLEEP
             await self.sleep(min(wait, LONGEST_SLEEP).total_seconds())
 
     async def _look(self, issuance: Issuance) -> Turn:

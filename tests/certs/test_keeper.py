@@ -410,3 +410,32 @@ def test_standing_record_is_said_before_the_authority_looks(
         assert bench.certificate.names == names
 
     keeping(tmp_path, act)
+
+
+def test_defect_costs_one_certificate_an_attempt_and_no_other_anything(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def act(bench: Bench) -> None:
+        keeper = bench.restart()
+        slept: list[float] = []
+
+        async def fail(seconds: float) -> None:
+            raise ZeroDivisionError
+
+        async def stop(seconds: float) -> None:
+            slept.append(seconds)
+            if len(slept) == 2:
+                raise asyncio.CancelledError
+
+        keeper.issuer.sleep, keeper.sleep = fail, stop
+        await asyncio.wait({asyncio.create_task(keeper.run([bench.issuance]))})
+        assert slept[0] == FAULT_SLEEP.total_seconds()
+        [record] = [record for record in caplog.records if record.exc_info]
+        assert record.getMessage() == "shop.example: certificate not looked after"
+        # The order was made: the next turn goes on with it, and nothing is ordered twice.
+        [attempt] = bench.storage.authority(bench.issuance.directory).ledger().attempts
+        assert attempt.outcome is Outcome.ISSUED
+        assert bench.certificate.names == NAMES
+        assert len(bench.authority.production.orders) == 1
+
+    keeping(tmp_path, act)
