@@ -1,6 +1,7 @@
-"""The load: wrk for requests, and small clients of our own for new connections and idle ones."""
+"""The load: wrk and h2load for requests, and small clients of our own for new connections and idle ones."""
 
 import json
+import re
 import resource
 import select
 import socket
@@ -23,7 +24,10 @@ REQUEST = (
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What wrk did: requests that were answered, seconds, bytes read, latencies in seconds, faults by name."""
+    """What wrk did: requests that were answered, seconds, bytes read, latencies in seconds, faults by name.
+
+    h2load tells no percentiles: both are its mean.
+    """
 
     requests: int
     seconds: float
@@ -65,6 +69,40 @@ def parse_wrk(text: str) -> Load:
     if not figures["requests"]:
         faults += ("no request was answered",)
     return Load(figures["requests"], figures["seconds"], figures["bytes"], figures["p50"], figures["p99"], faults)
+
+
+def run_h2load(port: int, target: str, *, seconds: int, connections: int, streams: int) -> Load:
+    """Load `target` over HTTP/2 with the fields of wrk; raises when h2load itself fails."""
+    script = Path(__file__).with_name("load.lua").read_text()
+    fields = [f"-H{name}: {value}" for name, value in re.findall(r'wrk\.headers\["(.+?)"\] = "(.+)"', script)]
+    shape = ("-t1", f"-c{connections}", f"-m{streams}", f"-D{seconds}", "--npn-list=h2", "-w20", "-W24")
+    argv = (find_program("h2load") or "h2load", *shape, *fields, f"https://localhost:{port}{target}")
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=seconds + 30)
+    return parse_h2load(done.stdout)
+
+
+def parse_h2load(text: str) -> Load:
+    """Read what h2load writes at the end.
+
+    Raises ValueError when it is not there.
+    """
+    seconds = re.search(r"^finished in ([\d.]+)(ms|s),", text, re.MULTILINE)
+    counts = re.search(r"(\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text)
+    size = re.search(r"^traffic: \S+ \((\d+)\) total", text, re.MULTILINE)
+    mean = re.search(r"^time for request: +\S+ +\S+ +([\d.]+)(us|ms|s)", text, re.MULTILINE)
+    if not (seconds and counts and size and mean):
+        raise ValueError(f"h2load's output has no figures: {text[-200:]!r}")
+    succeeded, *bad = (int(count) for count in counts.groups()[1:])
+    faults = tuple(
+        f"{count} {name}" for count, name in zip(bad, ("failed", "errored", "timeouts"), strict=True) if count
+    )
+    if not succeeded:
+        faults += ("no request was answered",)
+    if not re.search(r"^Application protocol: h2$", text, re.MULTILINE):
+        faults += ("HTTP/2 was not agreed on",)
+    unit = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+    elapsed, latency = (float(match[1]) * unit[match[2]] for match in (seconds, mean))
+    return Load(succeeded, elapsed, int(size[1]), latency, latency, faults)
 
 
 def run_exchanges(port: int, *, seconds: float, reconnect: bool, threads: int = 4) -> Exchanges:

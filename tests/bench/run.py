@@ -33,11 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # So that being asked to end, too, ends what was started.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     clients.allow_files(FILES)
-    chosen = _choose(options.only)
-    if not chosen or not stacks.find_program("wrk"):
-        print("nothing to measure: no stack is left, or wrk is not installed", file=sys.stderr)
-        return 2
     work = works.all_works()[options.work]
+    chosen = _choose(options.only, work)
+    tool = "h2load" if work.http2 else "wrk"
+    if not chosen or not stacks.find_program(tool):
+        print(f"nothing to measure: no stack is left, or {tool} is not installed", file=sys.stderr)
+        return 2
     try:
         return _profile(chosen[0], work, options.seconds) if options.profile else _compare(chosen, work, options)
     except KeyboardInterrupt:
@@ -81,12 +82,14 @@ def _names(text: str) -> list[str]:
     return names
 
 
-def _choose(only: list[str]) -> list[stacks.Stack]:
+def _choose(only: list[str], work: works.Work) -> list[stacks.Stack]:
     chosen = []
     for stack in stacks.all_stacks().values():
         if only and stack.name not in only:
             continue
-        if missing := stack.missing():
+        if work.http2 and not stack.http2:
+            print(f"left out: {stack.title}: speaks no HTTP/2")
+        elif missing := stack.missing():
             print(f"left out: {stack.title}: {missing} is not installed")
         else:
             chosen.append(stack)

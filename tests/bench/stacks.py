@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TARGET = "app:app"
+# h2load does not connect again where the front has had enough of a connection.
+MANY = ("--keepalive-requests", "1000000000")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Stack:
     missing: Callable[[], str]
     commands: Callable[[Site], list[Command]]
     logs: tuple[str, ...]
+    http2: bool = True
 
 
 def all_stacks() -> dict[str, Stack]:
@@ -55,7 +58,9 @@ def all_stacks() -> dict[str, Stack]:
         Stack("edge", "edge", _needs_modules("edge.__main__"), _edge, ("edge.out", "edge.err")),
         Stack("nginx", "nginx + uvicorn", _needs("nginx"), _nginx, ("access.log",)),
         Stack("haproxy", "haproxy + uvicorn", _needs("haproxy"), _haproxy, ("haproxy.out",)),
-        Stack("uvicorn", "uvicorn, TLS", _needs_modules("uvicorn"), _uvicorn, ("uvicorn.out", "uvicorn.err")),
+        Stack(
+            "uvicorn", "uvicorn, TLS", _needs_modules("uvicorn"), _uvicorn, ("uvicorn.out", "uvicorn.err"), http2=False
+        ),
         Stack("granian", "granian, TLS", _needs_modules("granian"), _granian, ("granian.out", "granian.err")),
     ]
     return {stack.name: stack for stack in stacks}
@@ -86,7 +91,7 @@ def _needs_modules(module: str) -> Callable[[], str]:
 
 def _edge(site: Site) -> list[Command]:
     files = ("--cert", str(site.cert), "--key", str(site.key))
-    where = ("--bind", f"127.0.0.1:{site.port}", "--workers", "1", "--edges", "1")
+    where = ("--bind", f"127.0.0.1:{site.port}", "--workers", "1", "--edges", "1", *MANY)
     log = "--access-log" if site.log else "--no-access-log"
     return [Command("edge", (sys.executable, "-m", "edge", "serve", *files, *where, log, TARGET))]
 
@@ -130,7 +135,8 @@ def _application(site: Site) -> Command:
 
 
 # As Debian ships it, but: one worker process (as each stack has), TLS 1.2 and 1.3 only, files in our folder,
-# kept-alive connections to the application, forwarding fields, and 4096 connections for the idle ones (768).
+# kept-alive connections to the application, forwarding fields, 4096 connections for the idle ones (768), HTTP/2, and no
+# end to the requests on a connection (1000).
 NGINX = """\
 daemon off;
 worker_processes 1;
@@ -152,7 +158,8 @@ http {{
   ssl_prefer_server_ciphers on;
   upstream app {{ server unix:{folder}/app.sock; keepalive 32; }}
   server {{
-    listen 127.0.0.1:{port} ssl;
+    listen 127.0.0.1:{port} ssl http2;
+    keepalive_requests 1000000000;
     server_name localhost;
     ssl_certificate {cert};
     ssl_certificate_key {key};
@@ -185,7 +192,7 @@ defaults
   timeout client 50000
   timeout server 50000
 frontend https
-  bind 127.0.0.1:{port} ssl crt {pem}
+  bind 127.0.0.1:{port} ssl crt {pem} alpn h2,http/1.1
   option forwardfor
   http-request set-header X-Forwarded-Proto https
   http-request set-header X-Forwarded-Host %[req.hdr(host)]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tests.bench import clients
 from tests.bench.report import Column, Goal
@@ -9,6 +10,7 @@ from tests.bench.serving import Running
 
 CONNECTIONS = 32
 LARGE_CONNECTIONS = 8
+HTTP2_CONNECTIONS = {16: 16, 100: 8}  # by streams: beside what runs, 1,024 requests may wait in edge before it says 503
 IDLE_CONNECTIONS = 1000
 WARM_UP = 1
 MIB = 1024 * 1024
@@ -20,7 +22,8 @@ Figures = tuple[dict[str, float], tuple[str, ...]]
 class Work:
     """A kind of work: `measure(running, seconds)` gives the figures of `columns` and the faults.
 
-    `ratios` are the columns that are compared; `timed` is whether the seconds matter.
+    `ratios` are the columns that are compared; `timed` is whether the seconds matter; `http2`: only stacks that speak
+    HTTP/2 can be measured.
     """
 
     name: str
@@ -30,11 +33,13 @@ class Work:
     ratios: tuple[str, ...]
     goals: tuple[Goal, ...] = ()
     timed: bool = True
+    http2: bool = False
 
 
 def all_works() -> dict[str, Work]:
     """Return the kinds of work by name."""
-    return {work.name: work for work in (_small(), _handshake(), _idle(), _large())}
+    works = (_small(), _handshake(), _idle(), _large(), _http2(16), _http2(100), _http2_large())
+    return {work.name: work for work in works}
 
 
 def measure_small(running: Running, seconds: int) -> Figures:
@@ -55,6 +60,43 @@ def measure_small(running: Running, seconds: int) -> Figures:
     }
     # wrk leaves what is under way at the end, one request a connection.
     return values, load.faults + _check_log(running, load.requests, logged, CONNECTIONS)
+
+
+def measure_http2(running: Running, seconds: int, *, streams: int) -> Figures:
+    """Measure requests for a small answer, `streams` at a time on each connection; each is in the access log."""
+    port, token = running.site.port, b"/small"
+    shape = {"connections": HTTP2_CONNECTIONS[streams], "streams": streams}
+    clients.run_h2load(port, "/small", seconds=WARM_UP, **shape)
+    lines, before = running.settle_lines(token), running.read_usage()
+    load = clients.run_h2load(port, "/small", seconds=seconds, **shape)
+    logged = running.wait_lines(token, lines + load.requests) - lines
+    after = running.read_usage(memory=True)
+    values = {
+        "rate": load.requests / load.seconds,
+        "cpu": _micro(after.cpu - before.cpu, load.requests),
+        "front": _micro(after.cpu_front - before.cpu_front, load.requests),
+        "mean": load.p50 * 1e3,
+        "memory": after.memory / MIB,
+    }
+    # h2load leaves what is under way at the end, on each stream one request.
+    return values, load.faults + _check_log(running, load.requests, logged, HTTP2_CONNECTIONS[streams] * streams)
+
+
+def measure_http2_large(running: Running, seconds: int) -> Figures:
+    """Measure the bytes of answers of 1 MiB that one second of processor time carries, 16 streams a connection."""
+    port = running.site.port
+    shape = {"connections": 2, "streams": 16}
+    clients.run_h2load(port, "/large-1", seconds=WARM_UP, **shape)
+    before = running.read_usage()
+    load = clients.run_h2load(port, "/large-1", seconds=seconds, **shape)
+    after = running.read_usage(memory=True)
+    values = {
+        "carried": load.size / 1e6 / max(after.cpu - before.cpu, 1e-9),
+        "carried_front": load.size / 1e6 / max(after.cpu_front - before.cpu_front, 1e-9),
+        "rate": load.size / 1e6 / load.seconds,
+        "memory": after.memory / MIB,
+    }
+    return values, load.faults
 
 
 def measure_handshake(running: Running, seconds: int) -> Figures:
@@ -167,6 +209,32 @@ def _large() -> Work:
         Column("memory", "memory MiB", 1),
     )
     return Work("large", title, measure_large, columns, ("carried1", "carried10", "memory"))
+
+
+def _http2(streams: int) -> Work:
+    shape = f"{HTTP2_CONNECTIONS[streams]} connections with {streams} streams each"
+    title = f"HTTP/2 GET, 11 fields, 14 bytes answered, {shape}"
+    columns = (
+        Column("rate", "requests/s"),
+        Column("cpu", "CPU us/request", 1),
+        Column("front", "of it the front", 1),
+        Column("mean", "mean ms", 2),
+        Column("memory", "memory MiB", 1),
+    )
+    goals = (Goal("cpu", "nginx", 0.45), Goal("cpu", "granian", 1.0))
+    measure = partial(measure_http2, streams=streams)
+    return Work(f"http2-{streams}", title, measure, columns, ("rate", "cpu", "memory"), goals, http2=True)
+
+
+def _http2_large() -> Work:
+    title = "HTTP/2 answers of 1 MiB, 2 connections with 16 streams each; MB are millions of bytes, more is better"
+    columns = (
+        Column("carried", "MB/CPU second"),
+        Column("carried_front", "of the front alone"),
+        Column("rate", "MB/s"),
+        Column("memory", "memory MiB", 1),
+    )
+    return Work("http2-large", title, measure_http2_large, columns, ("carried", "carried_front", "memory"), http2=True)
 
 
 def _micro(seconds: float, count: int) -> float:
