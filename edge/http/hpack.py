@@ -53,7 +53,7 @@ class CompressionError(Exception):
 class HeadDecoder:
     """The decoder of one connection. `memory` serves all connections of the process."""
 
-    __slots__ = ("_entries", "_largest", "_limit", "_max_fields", "_max_size", "_memory", "_size")
+    __slots__ = ("_entries", "_largest", "_limit", "_max_fields", "_max_size", "_memory", "_size", "changes")
 
     def __init__(self, memory: FieldMemory, *, max_fields: int, max_size: int) -> None:
         """`max_fields` and `max_size` (bytes, with ENTRY_OVERHEAD for each field) bound what a head decodes to."""
@@ -64,6 +64,7 @@ class HeadDecoder:
         self._size = 0  # of the dynamic table
         self._largest = max(field.size for field in memory.static)  # no field was ever larger
         self._limit = TABLE_SIZE
+        self.changes = 0  # how often the table has changed
 
     def decode(self, block: bytes) -> list[Field] | None:
         """Return the fields of a head; None if there are more, or larger ones, than allowed.
@@ -115,6 +116,7 @@ class HeadDecoder:
                 raise ValueError(f"a table of {size} bytes, at most {TABLE_SIZE} allowed")
             self._limit = size
             self._evict(size)
+            self.changes += 1
         return position
 
     def _read_field(self, block: bytes, position: int, first: int) -> tuple[Field, int]:
@@ -134,6 +136,7 @@ class HeadDecoder:
         text, coded, position = _read_string(block, position)
         field = self._memory.field(name, text, coded)
         if is_indexed:
+            self.changes += 1
             self._evict(self._limit - field.size)
             if field.size <= self._limit:
                 self._entries.insert(_FIRST_DYNAMIC, field)

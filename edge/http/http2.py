@@ -20,13 +20,12 @@ from dataclasses import dataclass
 
 from edge.http import frames
 from edge.http.events import Data, Event, Failure, ProtocolError, Refusal, RequestHead, Reset
-from edge.http.field import PSEUDO, Field, FieldMemory
-from edge.http.fields import INVALID
-from edge.http.flood import Allowance
+from edge.http.field import FieldMemory
+from edge.http.flood import Patience
 from edge.http.flow import Sender, Stream
 from edge.http.frames import Code
-from edge.http.head2 import build_head
-from edge.http.hpack import CompressionError, HeadDecoder, HeadEncoder
+from edge.http.head_reader import HeadReader
+from edge.http.hpack import CompressionError, HeadEncoder
 from edge.http.incoming import (
     HeadBlock,
     Http2Error,
@@ -44,15 +43,7 @@ from edge.http.incoming import (
 CONNECTION_WINDOW = 1024 * 1024
 # Answers to PING and SETTINGS that may wait to be written.
 MAX_REPLIES = 100
-# Frames that bring nothing on: so many at once, so many a second, and so many a request.
-NOISE = 1000
-NOISE_RATE = 50
-NOISE_OF_REQUEST = 5
 SETTINGS_NOISE = 5
-# Requests that the client gives up before their answer is out: so many more than come to their end (rapid reset).
-MAX_RESETS = 100
-# Requests that are malformed, and requests beyond the announced concurrency; ten good ones make up for one.
-MAX_ERRORS = 20
 # Bytes of the heads of open streams, with ENTRY_OVERHEAD for each field (HPACK bomb, CVE-2026-49975).
 MAX_HEADS = 1024 * 1024
 
@@ -79,19 +70,17 @@ class Http2Connection:
     __slots__ = (
         "_block",
         "_buffer",
-        "_decoder",
         "_encoder",
-        "_errors",
         "_events",
         "_final",
-        "_given_up",
         "_held",
         "_is_acknowledged",
         "_is_greeted",
         "_last",
         "_limits",
-        "_noise",
         "_now",
+        "_patience",
+        "_reader",
         "_unacknowledged",
         "_window",
         "is_over",
@@ -102,7 +91,13 @@ class Http2Connection:
     def __init__(self, memory: FieldMemory, limits: Http2Limits) -> None:
         """`memory` serves all connections of the process."""
         self._limits = limits
-        self._decoder = HeadDecoder(memory, max_fields=limits.max_headers, max_size=limits.max_header_size)
+        self._reader = HeadReader(
+            memory,
+            max_fields=limits.max_headers,
+            max_size=limits.max_header_size,
+            max_target=limits.max_target,
+            max_body=limits.max_body,
+        )
         self._encoder = HeadEncoder(memory)
         self.streams: dict[int, Stream] = {}
         self.sender = Sender(self._encoder, self.streams)
@@ -115,9 +110,7 @@ class Http2Connection:
         self._held = 0  # streams that are over, whose request a worker still runs
         self._window = CONNECTION_WINDOW  # bytes of content that the client may still send
         self._unacknowledged = 0  # bytes of content that were handed on since the last WINDOW_UPDATE
-        self._noise = Allowance(NOISE, NOISE_RATE)
-        self._given_up = Allowance(MAX_RESETS, 0)
-        self._errors = Allowance(MAX_ERRORS, 0)
+        self._patience = Patience()
         self._now = 0.0
         self._events: list[Event] = []
         self.is_over = False  # nothing more is read
@@ -193,43 +186,31 @@ class Http2Connection:
             self._receive_block(block.flags, number, block.finish())
 
     def _receive_block(self, flags: int, number: int, block: bytes) -> None:
-        fields = self._decoder.decode(block)
         ended = flags & frames.END_STREAM != 0
         if number <= self._last:
-            self._receive_trailers(number, fields, ended)
+            self._receive_trailers(number, self._reader.read_trailers(block), ended)
             return
+        head, size = self._reader.read(number, block, ended=ended)
         self._last = number
         if number > self._final:
             self._spend(1)  # after GOAWAY: the client will ask somebody else
             return
-        size = 0 if fields is None else self._decoder.estimate(fields)
         if len(self.streams) + self._held >= self._limits.max_streams or not self._has_room(size):
             self._refuse_stream(number)
             return
-        self._noise.earn(NOISE_OF_REQUEST)
+        self._patience.request()
         stream = Stream(number, self.sender.initial_window)
         self.streams[number] = stream
         stream.ended_in = ended
         stream.head_size = size
-        try:
-            head = self._build_head(number, fields, ended)
-        except ProtocolError as error:
-            self._refuse(stream, error.status, error.reason, error.fields)
+        if type(head) is not RequestHead:
+            assert isinstance(head, ProtocolError)
+            self._refuse(stream, head.status, head.reason, head.fields)
             return
-        stream.expected = head.length
-        if not head.upgrade:
-            stream.max_body = self._limits.max_body
+        if not ended:
+            stream.expected = head.length
+            stream.max_body = 0 if head.upgrade else self._limits.max_body
         self._events.append(head)
-
-    def _build_head(self, number: int, fields: list[Field] | None, ended: bool) -> RequestHead:
-        limits = self._limits
-        if fields is None:
-            most = f"{limits.max_headers} fields and {limits.max_header_size} bytes"
-            raise ProtocolError(431, f"header section of more than {most} (RFC 9113 section 10.5.1)")
-        head = build_head(number, fields, ended=ended, max_target=limits.max_target)
-        if limits.max_body and head.length > limits.max_body:
-            raise ProtocolError(413, f"content of {head.length} bytes, at most {limits.max_body} allowed")
-        return head
 
     def _has_room(self, size: int) -> bool:
         """Tell whether a head of `size` bytes may be kept beside those of the open streams (HPACK bomb)."""
@@ -237,8 +218,7 @@ class Http2Connection:
             return True
         return size + sum([stream.head_size for stream in self.streams.values()]) <= MAX_HEADS
 
-    def _receive_trailers(self, number: int, fields: list[Field] | None, ended: bool) -> None:
-        """A second head on a stream: trailer fields, for which ASGI has no place, so they are checked and dropped."""
+    def _receive_trailers(self, number: int, fault: ProtocolError | None, ended: bool) -> None:
         stream = self.streams.get(number)
         if stream is None or stream.ended_in:
             if number in self.sender.reset_here:
@@ -246,27 +226,24 @@ class Http2Connection:
             raise Http2Error(Code.STREAM_CLOSED, f"HEADERS on stream {number}, which is closed (RFC 9113 section 5.1)")
         if not ended:
             raise Http2Error(Code.PROTOCOL_ERROR, "trailers that do not end the stream (RFC 9113 section 8.1)")
-        if stream.is_refused:
-            stream.ended_in = True
-        elif fields is None:
-            self._refuse_content(stream, 0, 431, "trailers that are too large (RFC 9113 section 10.5.1)")
-        elif any(field.flags & (INVALID | PSEUDO) for field in fields):
-            self._refuse_content(stream, 0, 400, "malformed trailers (RFC 9113 section 8.1)")
-        else:
+        if fault is None or stream.is_refused:
             self._receive_content(stream, b"", True)
+        else:
+            stream.ended_in = True
+            self._refuse(stream, fault.status, fault.reason)
 
     def _refuse_stream(self, number: int) -> None:
         """More than is announced, or held: the client may send this one again (RFC 9113 section 5.1.2)."""
         self._spend(1)
         if self._is_acknowledged:
-            self._count_error("requests beyond what was announced")
+            self._patience.err("requests beyond what was announced", self._now)
         self.sender.refuse(number, Code.REFUSED_STREAM)
 
     def _refuse(self, stream: Stream, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         """Have a request answered with `status`; nothing more of it is read."""
         if status == 400:
             stream.code = Code.PROTOCOL_ERROR  # RFC 9113 section 8.1.1, malformed
-            self._count_error(f"too many malformed requests, the last: {reason}")
+            self._patience.err(f"too many malformed requests, the last: {reason}", self._now)
         stream.is_refused = True
         self._events.append(Refusal(stream.id, status, reason, fields))
 
@@ -358,9 +335,7 @@ class Http2Connection:
         if stream is None:
             self._spend(1)
             return
-        if not self._given_up.spend(1, self._now):
-            reason = "more requests given up than answered (rapid reset, CVE-2023-44487)"
-            raise Http2Error(Code.ENHANCE_YOUR_CALM, reason)
+        self._patience.give_up(self._now)
         self.sender.forget(stream)
         self._events.append(Reset(number))
 
@@ -428,7 +403,7 @@ class Http2Connection:
         if length:
             block = b"%b%b%c%b" % (block, _CONTENT_LENGTH, len(length), length)
         if end:
-            self._count_answer()
+            self._patience.answer()
         self.sender.head(stream, block, end=end and not body)
         if body:
             self.sender.content(stream, body, end=end)
@@ -458,7 +433,7 @@ class Http2Connection:
         if stream.remaining > 0:
             reason = f"the application's content is {stream.remaining} bytes shorter than announced"
             raise ProtocolError(502, reason)
-        self._count_answer()
+        self._patience.answer()
         self.sender.end(stream, trailers)
 
     def send_informational(self, number: int, status: int) -> None:
@@ -515,20 +490,11 @@ class Http2Connection:
         self.sender.control(frames.encode_settings(settings))
         self.sender.control(frames.encode_window_update(0, CONNECTION_WINDOW - frames.DEFAULT_WINDOW))
 
-    def _count_answer(self) -> None:
-        self._given_up.earn(1)
-        self._errors.earn(0.1)
-
-    def _count_error(self, reason: str) -> None:
-        if not self._errors.spend(1, self._now):
-            raise Http2Error(Code.ENHANCE_YOUR_CALM, reason)
-
     def _spend(self, cost: int) -> None:
         if self.sender.earned:
-            self._noise.earn(self.sender.earned)
+            self._patience.send(self.sender.earned)
             self.sender.earned = 0
-        if not self._noise.spend(cost, self._now):
-            raise Http2Error(Code.ENHANCE_YOUR_CALM, "more frames that bring nothing on than a client has use for")
+        self._patience.hear(cost, self._now)
 
     def _reply(self, frame: bytes) -> None:
         self.sender.reply(frame)
