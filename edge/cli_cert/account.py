@@ -32,7 +32,8 @@ def revoke_command(
     settings = read_settings(given)
     with named():
         lineage, certificate = _certificate(name, key_file)
-    state = lineage.state() if lineage is not None else None
+    with explained():
+        state = lineage.state() if lineage is not None else None
     if state is not None:
         settings = _at(settings, state.origin or state.issuance.directory)
     by_account = state is not None and state.origin != ""

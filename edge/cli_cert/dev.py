@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -59,11 +60,13 @@ def _write(names: tuple[str, ...], out: str, *, dry_run: bool, as_json: bool) ->
     from edge_certs.dev_files import write_dev_files
 
     moment = now()
-    with TemporaryDirectory() as rehearsal:
+    with ExitStack() as rehearsal:
         with explained():
-            root = home() / "dev" / "root.pem"
-            # A rehearsal makes no root, but says what is wrong with a name.
-            authority = LocalAuthority.open(Path(rehearsal) if dry_run and not root.exists() else home(), moment)
+            folder, root = home(), home() / "dev" / "root.pem"
+            if dry_run and not root.exists():
+                # A rehearsal makes no root, but says what is wrong with a name.
+                folder = Path(rehearsal.enter_context(TemporaryDirectory()))
+            authority = LocalAuthority.open(folder, moment)
         with named():
             files = write_dev_files(authority, names or DEFAULT_NAMES, Path(out), moment, dry_run=dry_run)
     if as_json:

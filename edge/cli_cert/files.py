@@ -41,8 +41,8 @@ def import_command(path: str, key_file: str | None, dry_run: bool, as_json: bool
     from edge_certs.storage import Storage
 
     folder = Path(path)
-    root = find_mkcert_root(folder)
     with named():
+        root = find_mkcert_root(folder)
         found = find_certificates(folder, Path(key_file) if key_file else None) if root is None else _pairs(folder)
     with explained():
         storage = Storage(home())

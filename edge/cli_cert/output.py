@@ -35,7 +35,7 @@ dry_option = click.option("--dry-run", is_flag=True, help="Change nothing, say w
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Give errors of the certificates' room the exit code of what failed at work.
+    """Give errors of the certificates' room, and of the system, the exit code of what failed at work.
 
     Raises EdgeError (1).
     """
@@ -45,6 +45,8 @@ def explained() -> Iterator[None]:
         yield
     except CertificateError as error:
         raise EdgeError(str(error)) from error
+    except OSError as error:
+        raise EdgeError(_refusal(error)) from error
 
 
 @contextmanager
@@ -59,6 +61,17 @@ def named() -> Iterator[None]:
         yield
     except CertificateError as error:
         raise ConfigError(str(error)) from error
+    except OSError as error:
+        raise ConfigError(_refusal(error)) from error
+
+
+def _refusal(error: OSError) -> str:
+    """What the system refused where nobody else has said it better."""
+    from edge_certs.errors import place, reason
+    from edge_certs.files import user_name
+
+    where = place(str(error.filename)) if error.filename else "the system"
+    return f"{where}: {reason(error)}; let user {user_name()!r} come to it"
 
 
 def home() -> Path:

@@ -19,7 +19,7 @@ from edge.cli_cert.output import show_left
 from edge_certs import exports
 from edge_certs.storage import Storage
 from edge_certs.trust.store import TrustStore
-from tests.certs.forge import AUTHORITY, forge
+from tests.certs.forge import AUTHORITY, forge, ordinary_user
 from tests.process.tls_proxy import site
 
 NOW = datetime.now(UTC)
@@ -337,6 +337,48 @@ def test_dev_for_a_public_name_is_refused(shown: Shown) -> None:
     assert shown.refusal(2, "dev", "www.example.com").startswith(
         "name 'www.example.com': the local root may sign only for localhost, test, internal, home.arpa, "
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["list"], 1, r"home/state: permission denied; let user '\w+' come to it"),
+        (["dev", "--out", "elsewhere"], 1, r"home/locks: permission denied; give this user the right to "),
+        (
+            ["export", "first/fullchain.pem", "--key", "first.key", "--out", "closed/x"],
+            1,
+            r"cannot make folder closed/x: ",
+        ),
+        (["revoke", "shop.example"], 2, r"permission denied; let user '\w+' "),
+    ],
+    ids=["list", "dev", "export", "revoke"],
+)
+def test_folder_without_permission_is_said_in_one_line(
+    shown: Shown, home: Path, arguments: list[str], code: int, message: str
+) -> None:
+    # Everything is imported by then: this user may read no library either.
+    shown("import", "shop.pem")
+    shown("dev", "--out", "first")
+    shown("list")
+    shown("export", "shop.pem", "--out", "first")
+    shown.refusal(2, "revoke", "none.example")
+    Path("first.key").write_bytes(SHOP.key_pem)
+    Path("closed").mkdir(mode=0o700)
+    Path("shop.key").chmod(0o600)
+    open_to_all(home.parent)
+    Path("first").chmod(0o755)
+    before = sorted(home.rglob("*"))
+    with ordinary_user():
+        line = shown.refusal(code, *arguments)
+    assert re.search(message, line)
+    assert sorted(home.rglob("*")) == before
+
+
+def open_to_all(folder: Path) -> None:
+    """Let everybody come as far as `folder`: what is closed is what lies in it."""
+    for path in (folder, *folder.parents):
+        if path.stat().st_uid == os.geteuid() and path.stat().st_mode & 0o055 != 0o055 and path != Path("/"):
+            path.chmod(path.stat().st_mode | 0o055)
 
 
 @pytest.mark.parametrize(
