@@ -11,7 +11,7 @@ stream error would do (section 5.4 allows it): honest peers never send one, and 
 streams at its will (made-you-reset, CVE-2025-8671).
 
 A client's windows are opened again as content is handed on (`consumed()`): a worker that reads slowly stops its own
-stream, and a connection holds CONNECTION_WINDOW bytes of content at most.
+stream, and a connection holds a bounded amount of content (windows.py).
 """
 
 from __future__ import annotations
@@ -38,9 +38,8 @@ from edge.http.incoming import (
     strip_head,
     strip_padding,
 )
+from edge.http.windows import ReceiveWindow
 
-# What of all requests' content a connection may hold before it is handed on.
-CONNECTION_WINDOW = 1024 * 1024
 # Answers to PING and SETTINGS that may wait to be written.
 MAX_REPLIES = 100
 SETTINGS_NOISE = 5
@@ -81,7 +80,6 @@ class Http2Connection:
         "_now",
         "_patience",
         "_reader",
-        "_unacknowledged",
         "_window",
         "is_over",
         "sender",
@@ -108,13 +106,12 @@ class Http2Connection:
         self._last = 0  # the client's last stream
         self._final = frames.MAX_WINDOW  # streams behind this one are not served any more
         self._held = 0  # streams that are over, whose request a worker still runs
-        self._window = CONNECTION_WINDOW  # bytes of content that the client may still send
-        self._unacknowledged = 0  # bytes of content that were handed on since the last WINDOW_UPDATE
         self._patience = Patience()
         self._now = 0.0
         self._events: list[Event] = []
         self.is_over = False  # nothing more is read
         self._greet()
+        self._window = ReceiveWindow(self.sender)
 
     # What comes in.
 
@@ -251,33 +248,27 @@ class Http2Connection:
 
     def _receive_data(self, flags: int, number: int, payload: bytes) -> None:
         size = len(payload)
-        self._window -= size
-        if self._window < 0:
-            raise Http2Error(
-                Code.FLOW_CONTROL_ERROR, "more content than the connection's window (RFC 9113 section 6.9)"
-            )
+        self._window.take(size)
         body = strip_padding(payload) if flags & frames.PADDED else payload
         stream = self.streams.get(number)
         if stream is None or stream.ended_in:
             self._check_not_idle("DATA", number)
             if number not in self.sender.reset_here:
                 raise Http2Error(Code.STREAM_CLOSED, f"DATA on stream {number}, which is closed (RFC 9113 section 5.1)")
-            self._return_window(size)
+            self._window.hand_on(None, size)
             return
-        stream.window_in -= size
-        if stream.window_in < 0:
-            raise Http2Error(Code.FLOW_CONTROL_ERROR, "more content than the stream's window (RFC 9113 section 6.9)")
+        self._window.take_of(stream, size)
         ended = flags & frames.END_STREAM != 0
         if not body and not ended:
             self._spend(1)
         if size > len(body):
-            self.consumed(number, size - len(body))  # padding counts, and is handed to nobody
+            self._window.hand_on(stream, size - len(body))  # padding counts, and is handed to nobody
         self._receive_content(stream, body, ended)
 
     def _receive_content(self, stream: Stream, body: bytes, ended: bool) -> None:
         stream.ended_in = ended
         if stream.is_refused:
-            self._return_window(len(body))
+            self._window.hand_on(None, len(body))
             return
         stream.received += len(body)
         received, expected = stream.received, stream.expected
@@ -290,26 +281,12 @@ class Http2Connection:
             self._events.append(Data(stream.id, body, ended))
 
     def _refuse_content(self, stream: Stream, size: int, status: int, reason: str) -> None:
-        self._return_window(size)
+        self._window.hand_on(None, size)
         self._refuse(stream, status, reason)
 
     def consumed(self, number: int, size: int) -> None:
         """Let the client send `size` bytes more: so many of stream `number` were handed on, or dropped."""
-        stream = self.streams.get(number)
-        if stream is not None and not stream.ended_in and not stream.is_refused:
-            stream.unacknowledged += size
-            if stream.unacknowledged >= frames.DEFAULT_WINDOW // 2:
-                stream.window_in += stream.unacknowledged
-                self.sender.control(frames.encode_window_update(number, stream.unacknowledged))
-                stream.unacknowledged = 0
-        self._return_window(size)
-
-    def _return_window(self, size: int) -> None:
-        self._unacknowledged += size
-        if self._unacknowledged >= CONNECTION_WINDOW // 2:
-            self._window += self._unacknowledged
-            self.sender.control(frames.encode_window_update(0, self._unacknowledged))
-            self._unacknowledged = 0
+        self._window.hand_on(self.streams.get(number), size)
 
     # Everything else that comes in.
 
@@ -488,7 +465,6 @@ class Http2Connection:
             frames.NO_RFC7540_PRIORITIES: 1,
         }
         self.sender.control(frames.encode_settings(settings))
-        self.sender.control(frames.encode_window_update(0, CONNECTION_WINDOW - frames.DEFAULT_WINDOW))
 
     def _spend(self, cost: int) -> None:
         if self.sender.earned:
