@@ -169,8 +169,9 @@ def test_overload_is_answered_at_once(tmp_path: Path, threads: concurrent.future
         wait_until(lambda: status(tmp_path)["queue"] == 2, "two requests wait")
         started = time.monotonic()
         assert [ask(server.port)[::2] for _ in range(20)] == [(503, "1")] * 20
-        assert time.monotonic() - started < 5
+        took = time.monotonic() - started
         (tmp_path / "open").touch()
+        assert took < 10  # what a single one would have waited in the queue
         assert {future.result()[0] for future in running} == {200}
 
 
