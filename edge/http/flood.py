@@ -28,14 +28,16 @@ class Allowance:
         self._capacity = capacity
         self._rate = rate
         self._left = capacity
-        self._at = 0.0
+        self._at: float | None = None  # when time was looked at last
 
     def spend(self, cost: float, now: float) -> bool:
         """Take `cost` tokens; False when there are not that many. `now` is in seconds, of any clock."""
         self._left -= cost
-        if self._left < 0:
-            # Time is looked at when it matters: an honest client never gets here.
-            self._left = min(self._capacity, self._left + self._rate * (now - self._at)) if self._at else self._left
+        if self._at is None:
+            self._at = now
+        elif self._left < 0:
+            # Time is looked at when it matters: a client that is busy never gets here.
+            self._left = min(self._capacity, self._left + self._rate * (now - self._at))
             self._at = now
         return self._left >= 0
 

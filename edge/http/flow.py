@@ -123,7 +123,8 @@ class Sender:
     def content(self, stream: Stream, body: bytes, *, end: bool) -> None:
         """Write content, now or when the windows allow it."""
         size = len(body)
-        if stream.waiting or size > self.frame_size or size > stream.window_out or size > self.window:
+        # A window may be below zero (RFC 9113 section 6.9.2), and an end without content needs none.
+        if stream.waiting or size > self.frame_size or (size > stream.window_out and size) or size > self.window:
             stream.chunks.append(memoryview(body))
             stream.waiting += size
             stream.ending = end

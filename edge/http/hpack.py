@@ -84,7 +84,8 @@ class HeadDecoder:
                     if position - start <= self._max_fields:
                         fields += [self._entries[byte] for byte in block[start:position]]
                         continue
-                    # Nothing of this changes the table, and nothing of it will be kept.
+                    # Nothing of this changes the table, and nothing of it will be kept. Each entry is to be there.
+                    self._entries[max(block[start:position])]
                     fields += [self._entries[first]] * (self._max_fields + 1)
                 else:
                     field, position = self._read_field(block, position, first)
@@ -240,18 +241,18 @@ class HeadEncoder:
     def _encode_literal(self, pair: tuple[bytes, bytes]) -> bytes:
         name, value = pair
         if name in _VOLATILE or len(value) > _MAX_INDEXED_VALUE:
-            return self._literal(0x00, 4, name, _plain_string(value))
+            return self._literal(0x00, 4, name, plain_string(value))
         if name in _SECRET:
-            return self._literal(0x10, 4, name, _plain_string(value))
+            return self._literal(0x10, 4, name, plain_string(value))
         size = len(name) + len(value) + ENTRY_OVERHEAD
         if pair not in self._seen or size > self._limit:
             if len(self._seen) >= _MAX_SEEN:
                 self._seen.clear()
             self._seen.add(pair)
-            return self._literal(0x00, 4, name, _plain_string(value))
+            return self._literal(0x00, 4, name, plain_string(value))
         self._seen.discard(pair)
         coded = self._memory.encode(value)
-        string = encode_integer(0x80, 7, len(coded)) + coded if len(coded) < len(value) else _plain_string(value)
+        string = encode_integer(0x80, 7, len(coded)) + coded if len(coded) < len(value) else plain_string(value)
         literal = self._literal(0x40, 6, name, string)
         self._evict(self._limit - size)
         self._blocks.clear()
@@ -264,7 +265,7 @@ class HeadEncoder:
     def _literal(self, first: int, bits: int, name: bytes, value: bytes) -> bytes:
         index = _STATIC_NAMES.get(name)
         if index is None:
-            return b"%c%b%b" % (first, _plain_string(name), value)
+            return b"%c%b%b" % (first, plain_string(name), value)
         return encode_integer(first, bits, index) + value
 
     def _evict(self, size: int) -> None:
@@ -274,6 +275,7 @@ class HeadEncoder:
             self._size -= freed
 
 
-def _plain_string(text: bytes) -> bytes:
+def plain_string(text: bytes) -> bytes:
+    """Return a string that is not in Huffman code (RFC 7541 section 5.2)."""
     size = len(text)
     return b"%c%b" % (size, text) if size < 0x7F else encode_integer(0x00, 7, size) + text

@@ -25,7 +25,7 @@ from edge.http.flood import Patience
 from edge.http.flow import Sender, Stream
 from edge.http.frames import Code
 from edge.http.head_reader import HeadReader
-from edge.http.hpack import CompressionError, HeadEncoder
+from edge.http.hpack import CompressionError, HeadEncoder, plain_string
 from edge.http.incoming import (
     HeadBlock,
     Http2Error,
@@ -218,9 +218,9 @@ class Http2Connection:
     def _receive_trailers(self, number: int, fault: ProtocolError | None, ended: bool) -> None:
         stream = self.streams.get(number)
         if stream is None or stream.ended_in:
-            if number in self.sender.reset_here:
-                return
-            raise Http2Error(Code.STREAM_CLOSED, f"HEADERS on stream {number}, which is closed (RFC 9113 section 5.1)")
+            self._check_late("HEADERS", number)
+            self._spend(1)
+            return
         if not ended:
             raise Http2Error(Code.PROTOCOL_ERROR, "trailers that do not end the stream (RFC 9113 section 8.1)")
         if fault is None or stream.is_refused:
@@ -232,7 +232,7 @@ class Http2Connection:
     def _refuse_stream(self, number: int) -> None:
         """More than is announced, or held: the client may send this one again (RFC 9113 section 5.1.2)."""
         self._spend(1)
-        if self._is_acknowledged:
+        if self._is_acknowledged and len(self.streams) >= self._limits.max_streams:
             self._patience.err("requests beyond what was announced", self._now)
         self.sender.refuse(number, Code.REFUSED_STREAM)
 
@@ -253,8 +253,9 @@ class Http2Connection:
         stream = self.streams.get(number)
         if stream is None or stream.ended_in:
             self._check_not_idle("DATA", number)
-            if number not in self.sender.reset_here:
-                raise Http2Error(Code.STREAM_CLOSED, f"DATA on stream {number}, which is closed (RFC 9113 section 5.1)")
+            self._check_late("DATA", number)
+            if not body:
+                self._spend(1)
             self._window.hand_on(None, size)
             return
         self._window.take_of(stream, size)
@@ -376,7 +377,10 @@ class Http2Connection:
                 raise ProtocolError(502, f"the application's content does not have the {int(length)} bytes announced")
         encode = self._encoder.encode
         answer = encode([b":status", b"%d" % status, *fields])
-        block = b"%b%b%b%c%b" % (answer, encode(own), _REQUEST_ID, len(request_id), request_id)
+        if len(request_id) < 0x7F:
+            block = b"%b%b%b%c%b" % (answer, encode(own), _REQUEST_ID, len(request_id), request_id)
+        else:
+            block = b"%b%b%b%b" % (answer, encode(own), _REQUEST_ID, plain_string(request_id))
         if length:
             block = b"%b%b%c%b" % (block, _CONTENT_LENGTH, len(length), length)
         if end:
@@ -394,9 +398,9 @@ class Http2Connection:
         if stream is None:
             return
         if stream.remaining >= 0:
-            stream.remaining -= len(body)
-            if stream.remaining < 0:
+            if len(body) > stream.remaining:
                 raise ProtocolError(502, "the application's content is longer than its content-length")
+            stream.remaining -= len(body)
         self.sender.content(stream, body, end=False)
 
     def send_end(self, number: int, trailers: list[bytes]) -> None:
@@ -435,7 +439,7 @@ class Http2Connection:
 
     def announce_end(self) -> None:
         """Say that the connection will be closed; requests under way to here are served yet (RFC 9113 section 6.8)."""
-        if not self.is_over:
+        if not self.is_over and not self.is_closing:
             self.sender.control(frames.encode_goaway(frames.MAX_WINDOW, Code.NO_ERROR))
 
     def refuse_more(self) -> None:
@@ -481,9 +485,14 @@ class Http2Connection:
         if number > self._last or not number & 1:
             raise Http2Error(Code.PROTOCOL_ERROR, f"{frame} on stream {number}, which is idle (RFC 9113 section 5.1)")
 
+    def _check_late(self, frame: str, number: int) -> None:
+        """Raise Http2Error unless it may have been under way: the stream was reset here, or is behind a GOAWAY."""
+        if number not in self.sender.reset_here and number <= self._final:
+            raise Http2Error(Code.STREAM_CLOSED, f"{frame} on stream {number}, which is closed (RFC 9113 section 5.1)")
+
     def _fail(self, code: Code, reason: str) -> None:
         self.is_over = True
-        self.sender.control(frames.encode_goaway(self._last, code, reason[:200]))
+        self.sender.control(frames.encode_goaway(min(self._last, self._final), code, reason[:200]))
         self._events.append(Failure(reason))
 
 

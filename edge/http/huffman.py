@@ -17,6 +17,8 @@ from hpack.huffman_table import decode_huffman
 
 # A literal field that is never indexed (RFC 7541 section 6.2.3) with a name of one letter: it touches no table.
 _LITERAL = b"\x10\x01a"
+# Of a decoded head, in bytes: who asks has bounded it. The library's own limit is 65,536.
+_NO_LIMIT = 2**31 - 1
 
 
 class Huffman(Protocol):
@@ -53,7 +55,7 @@ class NativeHuffman:
     def __init__(self) -> None:
         from jh2._hazmat import Decoder, Encoder
 
-        self._decoder = Decoder(None)
+        self._decoder = Decoder(_NO_LIMIT)
         self._encoder = Encoder()
 
     def decode(self, data: bytes) -> bytes:

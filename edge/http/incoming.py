@@ -10,6 +10,9 @@ from edge.http.frames import Code
 # A head comes in one frame and rarely in two (CONTINUATION flood, CVE-2024-27316).
 MAX_CONTINUATIONS = 8
 
+# RFC 9113 section 6.5.2, RFC 8441 section 3, RFC 9218 section 2.1: on or off.
+_SWITCHES = (frames.ENABLE_PUSH, frames.ENABLE_CONNECT_PROTOCOL, frames.NO_RFC7540_PRIORITIES)
+
 _SETTING = struct.Struct("!HI")
 _WORD = struct.Struct("!I")
 
@@ -116,7 +119,7 @@ def parse_settings(flags: int, number: int, payload: bytes) -> list[tuple[int, i
             raise Http2Error(Code.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE {value} (RFC 9113 section 6.5.2)")
         if name == frames.MAX_FRAME_SIZE and not frames.DEFAULT_FRAME_SIZE <= value <= frames.LARGEST_FRAME_SIZE:
             raise Http2Error(Code.PROTOCOL_ERROR, f"MAX_FRAME_SIZE {value} (RFC 9113 section 6.5.2)")
-        if name in (frames.ENABLE_PUSH, frames.ENABLE_CONNECT_PROTOCOL) and value > 1:
+        if name in _SWITCHES and value > 1:
             raise Http2Error(Code.PROTOCOL_ERROR, f"setting {name} is {value}, 0 or 1 allowed (RFC 9113 section 6.5.2)")
     return settings
 
@@ -142,11 +145,15 @@ def check_other(kind: int, number: int, payload: bytes) -> None:
             raise Http2Error(code, f"PRIORITY of {len(payload)} bytes on stream {number} (RFC 9113 section 6.3)")
     elif kind == frames.PRIORITY_UPDATE:
         # Streams take turns, whatever their urgency.
-        if number or len(payload) < 4 or not _WORD.unpack_from(payload)[0] & frames.STREAM_MASK:
+        if not number and len(payload) < 4:
+            reason = f"PRIORITY_UPDATE of {len(payload)} bytes (RFC 9218 section 7.1)"
+            raise Http2Error(Code.FRAME_SIZE_ERROR, reason)
+        if number or not _WORD.unpack_from(payload)[0] & frames.STREAM_MASK:
             raise Http2Error(Code.PROTOCOL_ERROR, "PRIORITY_UPDATE of no stream (RFC 9218 section 7.1)")
     elif kind == frames.GOAWAY:
         # The client opens nothing more, and takes what it has asked for.
         if number or len(payload) < 8:
-            raise Http2Error(Code.PROTOCOL_ERROR, f"GOAWAY on stream {number} (RFC 9113 section 6.8)")
+            code = Code.PROTOCOL_ERROR if number else Code.FRAME_SIZE_ERROR
+            raise Http2Error(code, f"GOAWAY of {len(payload)} bytes on stream {number} (RFC 9113 section 6.8)")
     elif kind == frames.PUSH_PROMISE:
         raise Http2Error(Code.PROTOCOL_ERROR, "PUSH_PROMISE from a client (RFC 9113 section 8.4)")

@@ -215,7 +215,9 @@ class Http2ClientConnection:
         if isinstance(event, Refusal):
             self._refuse_request(event)
         elif isinstance(event, Reset):
-            self._uploads.pop(event.stream, None)
+            upload = self._uploads.pop(event.stream, None)
+            if upload is not None and upload.waiting:
+                self._core.consumed(event.stream, upload.waiting)  # no worker will ask for it any more
             exchange = self._exchanges.pop(event.stream, None)
             if exchange is not None:
                 self._give_up(exchange, "the client gave the request up")

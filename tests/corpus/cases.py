@@ -4,6 +4,8 @@ A block of bytes is written as it reads. Each line ends with CR LF, unless it en
 next line to it, or leaves the last line without an end. `\\r`, `\\n`, `\\t`, `\\0`, `\\\\` and `\\xNN` are single
 bytes, and `{text*7}` is `text` seven times, in the events, too.
 
+What is sent may also be the frames of HTTP/2, which tests/edge/http/peer2.py reads.
+
 In the events `...` stands for any text: the tokenizer words some reasons, and may word them anew in its next version.
 """
 
@@ -16,7 +18,7 @@ from pathlib import Path
 
 _CASE = re.compile(
     r"^#+ (?P<name>[^\n]+)\n(?:(?!```|#)[^\n]*\n)*"
-    r"```http\n(?P<sent>.*?)^```\n\n?```events\n(?P<events>.*?)^```$",
+    r"```(?:http|frames)\n(?P<sent>.*?)^```\n\n?```events\n(?P<events>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 _ESCAPE = re.compile(rb"\\(?:x([0-9a-f]{2})|([rnt0\\]))")
@@ -26,11 +28,16 @@ _BYTES = {b"r": b"\r", b"n": b"\n", b"t": b"\t", b"0": b"\0", b"\\": b"\\"}
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Bytes that a peer sends, and the events that they make, one line each."""
+    """What a peer sends, as it is written, and the events that it makes, one line each."""
 
     name: str
-    sent: bytes
+    text: str
     events: str
+
+    @property
+    def sent(self) -> bytes:
+        """The bytes that the text stands for."""
+        return decode_bytes(self.text)
 
     def matches(self, events: str) -> bool:
         """Tell whether `events` are the case's."""
@@ -47,7 +54,7 @@ def load_cases(folder: Path) -> Sequence[Case]:
     for path in sorted(folder.glob("*.md")):
         text = path.read_text()
         found = [
-            Case(f"{path.stem}: {match['name']}", decode_bytes(match["sent"]), _repeat(match["events"]).rstrip("\n"))
+            Case(f"{path.stem}: {match['name']}", match["sent"], repeat(match["events"]).rstrip("\n"))
             for match in _CASE.finditer(text)
         ]
         blocks = sum(line.startswith("```") for line in text.splitlines())
@@ -59,11 +66,12 @@ def load_cases(folder: Path) -> Sequence[Case]:
 
 def decode_bytes(text: str) -> bytes:
     """Return the bytes that a block stands for."""
-    text = _repeat(text).replace("\\\n", "").replace("\n", "\\r\\n")
+    text = repeat(text).replace("\\\n", "").replace("\n", "\\r\\n")
     return _ESCAPE.sub(_decode_escape, text.encode())
 
 
-def _repeat(text: str) -> str:
+def repeat(text: str) -> str:
+    """Return the text with each `{text*7}` written out."""
     return _REPEAT.sub(lambda match: match[1] * int(match[2]), text)
 
 
