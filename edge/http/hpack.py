@@ -191,7 +191,7 @@ def _read_string(block: bytes, position: int) -> tuple[bytes, bool, int]:
 class HeadEncoder:
     """The encoder of one connection."""
 
-    __slots__ = ("_blocks", "_count", "_entries", "_known", "_limit", "_memory", "_seen", "_size", "_sizes")
+    __slots__ = ("_blocks", "_count", "_entries", "_known", "_least", "_limit", "_memory", "_seen", "_size", "_sizes")
 
     def __init__(self, memory: FieldMemory) -> None:
         self._memory = memory
@@ -202,6 +202,7 @@ class HeadEncoder:
         self._count = 0
         self._size = 0
         self._limit = TABLE_SIZE
+        self._least = TABLE_SIZE  # of the sizes since the last block
         self._sizes = b""  # changes of the table's size that the next block has to begin with
 
     def resize(self, size: int) -> None:
@@ -211,8 +212,11 @@ class HeadEncoder:
             self._limit = size
             self._blocks.clear()
             self._evict(size)
-            # RFC 7541 section 4.2: the smallest in between is to be told too. Each is: a peer sends few.
-            self._sizes += encode_integer(0x20, 5, size)
+            # RFC 7541 section 4.2: the smallest in between and the last are to be told. Others may be more than is
+            # allowed by then.
+            self._least = min(self._least, size) if self._sizes else size
+            least = encode_integer(0x20, 5, self._least) if self._least < size else b""
+            self._sizes = least + encode_integer(0x20, 5, size)
 
     def encode(self, fields: Sequence[bytes]) -> bytes:
         """Return the block of a head, or a part of it; `fields` are names in lower case and values in turn."""

@@ -427,6 +427,16 @@ def test_the_smallest_size_in_between_is_told() -> None:
     assert peers.table == []
 
 
+def test_sizes_that_the_peer_no_longer_allows_are_not_told() -> None:
+    peers = Peers()
+    for size in (2000, 3000, 1000, 3500, 2500):
+        peers.resize(size)
+    peers.python.max_allowed_table_size = peers.native.max_allowed_table_size = 2500
+    assert peers.send((b":status", b"200")) == encode_integer(0x20, 5, 1000) + encode_integer(0x20, 5, 2500) + b"\x88"
+    peers.resize(2000)
+    assert peers.send((b":status", b"200")) == encode_integer(0x20, 5, 2000) + b"\x88"
+
+
 @pytest.mark.parametrize("seed", range(10))
 def test_random_heads_are_understood(seed: int) -> None:
     source = random.Random(seed)
