@@ -223,7 +223,7 @@ class Http2Connection:
             return
         if not ended:
             raise Http2Error(Code.PROTOCOL_ERROR, "trailers that do not end the stream (RFC 9113 section 8.1)")
-        if fault is None or stream.is_refused:
+        if fault is None or stream.is_refused or stream.ending:
             self._receive_content(stream, b"", True)
         else:
             stream.ended_in = True
@@ -268,7 +268,7 @@ class Http2Connection:
 
     def _receive_content(self, stream: Stream, body: bytes, ended: bool) -> None:
         stream.ended_in = ended
-        if stream.is_refused:
+        if stream.is_refused or stream.ending:  # the answer is whole, and waits for its client
             self._window.hand_on(None, len(body))
             return
         stream.received += len(body)

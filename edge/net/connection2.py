@@ -41,7 +41,7 @@ _FAREWELL = 1.0
 _HANDSHAKE = frozenset((b"sec-websocket-accept", b"connection", b"upgrade"))
 
 _OWN_FIELDS = wire.HAS_DATE | wire.HAS_SERVER
-_ANSWER, _IDLE, _WRITE = Phase.ANSWER, Phase.IDLE, Phase.WRITE
+_ANSWER, _IDLE, _WRITE, _LINGER = Phase.ANSWER, Phase.IDLE, Phase.WRITE, Phase.LINGER
 
 
 class _Upload:
@@ -87,7 +87,7 @@ class Http2ClientConnection:
         self._is_flushing = False
         self._later: Callable[[Callable[[], None]], object] = asyncio.get_running_loop().call_soon
         self._closing_at = 0.0  # when no more requests are taken; 0: the connection goes on
-        self._progress = (0.0, 0)  # when it was looked at last how much the client has taken
+        self._progress = (monotonic(), 0)  # when it was looked at last how much the client has taken
         edge.replace(before, self)
         self._flush_later()
 
@@ -215,9 +215,7 @@ class Http2ClientConnection:
         if isinstance(event, Refusal):
             self._refuse_request(event)
         elif isinstance(event, Reset):
-            upload = self._uploads.pop(event.stream, None)
-            if upload is not None and upload.waiting:
-                self._core.consumed(event.stream, upload.waiting)  # no worker will ask for it any more
+            self._forget_upload(event.stream)
             exchange = self._exchanges.pop(event.stream, None)
             if exchange is not None:
                 self._give_up(exchange, "the client gave the request up")
@@ -261,7 +259,8 @@ class Http2ClientConnection:
     @property
     def answer_window(self) -> int:
         """What a worker may send of an answer before the client takes it, in bytes: the answer's share."""
-        share = ANSWERS_WINDOW // (len(self._exchanges) or 1)
+        # Not only those of exchanges: answers that are whole may wait for their client yet.
+        share = ANSWERS_WINDOW // (len(self._core.streams) or 1)
         return max(wire.NARROW_WINDOW, min(wire.INITIAL_WINDOW, share))
 
     def is_congested(self, exchange: Exchange) -> bool:
@@ -391,11 +390,15 @@ class Http2ClientConnection:
         number = exchange.head.stream
         self._exchanges.pop(number, None)
         if self._uploads:
-            upload = self._uploads.pop(number, None)
-            if upload is not None and upload.waiting:
-                self._core.consumed(number, upload.waiting)
+            self._forget_upload(number)
         if exchange.is_held:
             self._core.hold()
+
+    def _forget_upload(self, number: int) -> None:
+        """Drop what waits of a request: other requests of the connection may have its room."""
+        upload = self._uploads.pop(number, None)
+        if upload is not None and upload.waiting:
+            self._core.consumed(number, upload.waiting)
 
     def _check_upload(self, number: int, upload: _Upload, now: float) -> None:
         if not upload.is_timed:
@@ -442,6 +445,8 @@ class Http2ClientConnection:
         """Write what the client takes, and enter the phase that the connection is in now."""
         self._is_flushing = False
         stream, sender = self.stream, self._core.sender
+        if stream.phase >= _LINGER:
+            return
         while not stream.is_congested:
             data = sender.take(_PIECE)
             if not data:
@@ -459,6 +464,7 @@ class Http2ClientConnection:
         stream, core = self.stream, self._core
         phase = stream.phase
         if core.is_over:
+            stream.send(core.sender.take(0))  # GOAWAY, also behind what the client does not take
             stream.linger()
         elif phase >= _WRITE:
             if phase is _WRITE:
