@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from edge.cpus import allowed_cpus
-from edge.options import computed, count, file, seconds, setting, size
+from edge.net.address import Address
+from edge.options import addresses, computed, count, file, seconds, setting, size, switch
 
 # A worker is 25 to 30 MB: more than this on one machine is a typing error.
 MAX_PROCESSES = 1024
@@ -70,3 +71,11 @@ class RunSettings:
     pid_file: str = setting(
         "", file(), "--pid", "--pid-file", "-p", shown="none", help="the process id is written there"
     )
+    metrics: tuple[Address, ...] = setting(
+        (),
+        addresses(),
+        "--metrics",
+        shown="none",
+        help="where Prometheus reads /metrics; not for clients",
+    )
+    health: bool = setting(True, switch(), "--health", help="answer /.edge/health and /.edge/ready")

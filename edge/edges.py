@@ -15,9 +15,11 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+from edge.counts import add_up
 from edge_backend.supervisor import open_descriptors
 
 logger = logging.getLogger("edge.master")
@@ -101,6 +103,7 @@ class Edges:
         self._count = 0
         self._drain_timeout = 0.0
         self._fork_at = 0.0
+        self._ended = Counter[str]()  # what those counted that have ended
 
     def __iter__(self) -> Any:
         return iter(list(self._edges.values()))
@@ -135,7 +138,7 @@ class Edges:
             edge.order(**order)
 
     def status(self) -> list[dict[str, Any]]:
-        """What an operator asks of each: process, age in seconds, and what it has reported but of workers."""
+        """What an operator asks of each: process, age in seconds, and what it has reported of itself."""
         now = time.monotonic()
         return [
             {
@@ -144,9 +147,13 @@ class Edges:
                 "draining": edge.is_draining,
                 "descriptors": open_descriptors(edge.pid),
             }
-            | {key: value for key, value in edge.report.items() if key != "workers"}
+            | {key: value for key, value in edge.report.items() if key not in ("workers", "counts")}
             for edge in self
         ]
+
+    def counts(self) -> Counter[str]:
+        """Return what all of them have counted, also those that have ended, see edge/counts.py."""
+        return self._ended + add_up(edge.report for edge in self)
 
     def deadline(self) -> float:
         """Return when `do_due` must be called next."""
@@ -244,4 +251,5 @@ class Edges:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(edge.control)
         edge.control.close()
+        self._ended += add_up((edge.report,))
         del self._edges[edge.pid]

@@ -34,12 +34,14 @@ from edge.control import ControlServer, Reply
 from edge.edges import Edge, Edges
 from edge.errors import ConfigError, EdgeError, StartError
 from edge.keeper import KeeperProcess
+from edge.metrics import MetricsServer
 from edge.net.listener import Listener, start_listening
+from edge.observe import say
 from edge.process import run_edge
 from edge.rundir import RunDirectory
 from edge.served import ServedCertificates
 from edge.standin import PASSED_ON
-from edge.status import seen_of_workers, worker_rows
+from edge.status import describe, seen_of_workers, worker_rows
 from edge.tls.contexts import TlsServer
 from edge.trust import worker_trust
 from edge.upgrade import Predecessor, Successor
@@ -70,7 +72,7 @@ class Parts:
 
     settings: ServeSettings
     reread: Callable[[], ServeSettings]
-    listeners: list[Listener]
+    listeners: list[Listener]  # those for `--metrics` among them
     tls: TlsServer | None
     certificates: ServedCertificates
     keeper: KeeperSettings | None
@@ -86,7 +88,7 @@ class Master:
         self.successor: int | None = None
         self._settings = settings = parts.settings
         self._reread = parts.reread
-        self._listeners = parts.listeners
+        self._listeners = [listener for listener in parts.listeners if not listener.is_metrics]
         self._tls = parts.tls
         self._certificates = parts.certificates
         self._run_dir = parts.run_dir
@@ -98,6 +100,7 @@ class Master:
         plan = _plan(settings)
         self._workers = Workers(plan, parts.run_dir.path, self._selector, self._workers_changed, self._settled)
         self._edges = Edges(self._selector, self._greet, self._leave, self._heard)
+        self._metrics = MetricsServer(parts.listeners, self._selector, lambda: (self._status(), self._edges.counts()))
         self._control = ControlServer(parts.run_dir.path, self._selector, self._command)
         self._replies: dict[int, list[Reply]] = {}
         self._signals: list[int] = []
@@ -216,9 +219,13 @@ class Master:
     def _start_serving(self) -> None:
         self._is_serving = True
         start_listening(self._listeners, self._settings.listen.backlog)
+        if self._predecessor is None:
+            self._metrics.begin()
         self._start_edges()
         for listener in self._listeners:
             say(f"listening on {describe(listener)}")
+        for listener in self._metrics.listeners:
+            say(f"metrics on {describe(listener)}")
         self._keeper.begin(time.monotonic())
 
     def _start_edges(self) -> None:
@@ -238,6 +245,7 @@ class Master:
         self._edges.close_controls()
         self._workers.close_controls()
         self._control.leave()
+        self._metrics.leave()
         self._keeper.abandon()
         if self._predecessor is not None:
             self._predecessor.leave()
@@ -282,6 +290,8 @@ class Master:
         """What was bound at the start stays: another address needs another start."""
         if settings.listen != self._settings.listen:
             raise ConfigError("listening addresses have changed; restart to use them")
+        if settings.run.metrics != self._settings.run.metrics:
+            raise ConfigError("addresses for metrics have changed; restart to use them")
         if settings.tls != self._settings.tls or settings.acme != self._settings.acme:
             raise ConfigError("which certificates are served has changed; restart to use others than before")
 
@@ -315,7 +325,7 @@ class Master:
                 reply.refuse("upgrade: another one is under way, or the server is starting or ending; try again later")
             return
         logger.info("upgrade: the command %s starts again, and takes over when it serves", sys.orig_argv[1:])
-        successor = Successor(self._listeners, os.environ)
+        successor = Successor([*self._listeners, *self._metrics.listeners], os.environ)
         self._upgrade = successor, reply
         self._selector.register(successor.control, selectors.EVENT_READ, self._upgrade_reports)
 
@@ -344,6 +354,7 @@ class Master:
         predecessor, self._predecessor = self._predecessor, None
         self._run_dir.take()
         predecessor.tell_ready()
+        self._metrics.begin()
 
     # Commands.
 
@@ -399,6 +410,7 @@ class Master:
         deadline = time.monotonic() + self._drain_timeout
         for listener in self._listeners:
             listener.sock.close()
+        self._metrics.end()
         self._edges.drain(gently=self.successor is not None)
         self._until(lambda: not len(self._edges) or self._stop_signals > signals, deadline)
         if len(self._edges) and self._stop_signals == signals:
@@ -434,16 +446,3 @@ def _of_edges(settings: ServeSettings) -> ServeSettings:
 def _start_error(failure: StartFailure) -> EdgeError:
     """A name that leads nowhere is the command's fault, everything else the application's."""
     return (ConfigError if failure.code == ConfigError.exit_code else StartError)(failure.message)
-
-
-def say(line: str) -> None:
-    """Tell the operator one thing at the start."""
-    print(f"edge: {line}", file=sys.stderr, flush=True)
-
-
-def describe(listener: Listener) -> str:
-    """Return a listener as the operator would type it."""
-    if listener.public_port is None:
-        return listener.address
-    scheme = "https" if listener.tls else "http"
-    return f"{scheme}://{listener.address}"

@@ -18,6 +18,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from edge.counts import Counts
     from edge.dispatch.exchange import Exchange
 
 logger = logging.getLogger("edge.access")
@@ -76,15 +77,24 @@ class Clock:
 
 
 class AccessLog:
-    """One line for each request, to a file descriptor."""
+    """One line for each request, to a file descriptor (None: no lines), and its share of the counts."""
 
-    __slots__ = ("_clock", "_descriptor", "_finished", "_json", "_later", "_lost")
+    __slots__ = ("_clock", "_counts", "_descriptor", "_finished", "_json", "_later", "_lost")
 
-    def __init__(self, descriptor: int, *, json_lines: bool, clock: Clock, later: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        descriptor: int | None,
+        *,
+        json_lines: bool,
+        clock: Clock,
+        later: Callable[[], object],
+        counts: Counts | None = None,
+    ) -> None:
         """`later` has `flush()` called soon; it is called when the first line is put down."""
         self._descriptor = descriptor
         self._json = json_lines
         self._clock = clock
+        self._counts = counts
         self._later = later
         self._finished: list[tuple[Exchange, bytes]] = []
         self._lost = 0
@@ -98,10 +108,14 @@ class AccessLog:
             self.flush()
 
     def flush(self) -> None:
-        """Write what has gathered."""
+        """Count and write what has gathered."""
         if not self._finished:
             return
         finished, self._finished = self._finished, []
+        if self._counts is not None:
+            self._counts.add(finished)
+        if self._descriptor is None:
+            return
         encode = self._encode_json if self._json else self._encode_console
         data = b"".join([encode(exchange, tls) for exchange, tls in finished])
         try:
@@ -180,6 +194,11 @@ def _escape(text: bytes) -> bytes:
 def wants_json(log_format: str) -> bool:
     """Tell whether the access log is JSON: as said, or when standard output is not a terminal."""
     return log_format == "json" or (log_format == "auto" and not sys.stdout.isatty())
+
+
+def say(line: str) -> None:
+    """Tell the operator one thing at the start."""
+    print(f"edge: {line}", file=sys.stderr, flush=True)
 
 
 def set_up_logging(level: str) -> None:

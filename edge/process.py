@@ -1,9 +1,10 @@
 """An edge process: an event loop, the listeners, the links to the workers, and the sweep.
 
 The master forks it with the listeners open and the contexts made. It gets its orders as JSON lines on a control
-socket: `workers` (who serves), `certificates` (new ones), `drain`, `stop`. Twice a second it reports there, if anything
-has changed and as JSON lines too: `workers` (number: requests so far, requests that run, seconds without a sign of
-life), `connections`, `queue` and `tasks`. When the control socket closes, the master is gone and the edge ends too.
+socket: `workers` (who serves), `certificates` (new ones), `drain`, `stop`. Twice a second, and at its end, it reports
+there, if anything has changed and as JSON lines too: `workers` (number: requests so far, requests that run, seconds
+without a sign of life), `connections`, `queue`, `tasks`, and for `--metrics` its `counts` (edge/counts.py). When the
+control socket closes, the master is gone and the edge ends too.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from edge.config import ServeSettings
+from edge.counts import Counts
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.link import RECONNECT, WorkerLink
 from edge.http.field import FieldMemory
@@ -32,7 +34,7 @@ from edge.net.listener import Listener
 from edge.net.service import Connection
 from edge.net.stream import ClientStream
 from edge.observe import AccessLog, Clock, wants_json
-from edge.policy.chain import Policy, Redirect
+from edge.policy.chain import HEALTH, READY, Policy, Redirect
 from edge.policy.forwarded import TrustedProxies
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 
@@ -70,9 +72,16 @@ class EdgeProcess:
         # Requests on one connection; a keep-alive time of 0 closes it after each.
         self.max_requests = limits.keepalive_requests if settings.timeouts.keep_alive else 1
         self.clock = Clock()
+        self._counts = Counts() if settings.run.metrics else None
         self.access_log = (
-            AccessLog(1, json_lines=wants_json(settings.logs.format), clock=self.clock, later=self._flush_soon)
-            if settings.logs.access_log
+            AccessLog(
+                1 if settings.logs.access_log else None,
+                json_lines=wants_json(settings.logs.format),
+                clock=self.clock,
+                later=self._flush_soon,
+                counts=self._counts,
+            )
+            if settings.logs.access_log or self._counts is not None
             else None
         )
         self.dispatcher = Dispatcher(
@@ -133,6 +142,7 @@ class EdgeProcess:
         for link in list(self._links.values()):
             link.close()
         self._flush_log()
+        self._report_changes(control, time.monotonic())
 
     def _policy(self, listener: Listener) -> Policy:
         forward = self.settings.forward
@@ -142,7 +152,14 @@ class EdgeProcess:
             address=listener.address.removeprefix("unix:").encode(),
             trust=TrustedProxies(forward.trusted_proxies, unix=forward.trust_unix),
             redirect=None if listener.tls or self._tls is None else self._redirect(self._tls),
+            probes={HEALTH: self._is_healthy, READY: self._is_ready} if self.settings.run.health else {},
         )
+
+    def _is_healthy(self) -> bool:
+        return True  # it answers
+
+    def _is_ready(self) -> bool:
+        return not self.is_draining and self.dispatcher.has_worker
 
     def _redirect(self, tls: TlsServer) -> Redirect:
         ports = [listener.public_port for listener in self._listeners if listener.tls and listener.public_port]
@@ -214,12 +231,14 @@ class EdgeProcess:
             number: (link.requests, len(link.streams), round(now - link.pinged_at, 1) if link.is_silent else 0.0)
             for number, link in self._links.items()
         }
-        report = {
+        report: dict[str, Any] = {
             "workers": workers,
             "connections": len(self.connections),
             "queue": len(self.dispatcher.queue),
             "tasks": len(asyncio.all_tasks()),
         }
+        if self._counts is not None:
+            report["counts"] = self._counts.report()
         line = json.dumps(report).encode() + b"\n"
         if line != self._report:
             with contextlib.suppress(OSError):  # a master that does not read gets the next one

@@ -10,6 +10,7 @@ from edge.acme import KeptCertificates
 from edge.certificates import CertificateWatch, DevMaker, load_certificates, watched_files
 from edge.config import ServeSettings
 from edge.master import Master, Parts
+from edge.metrics import open_metrics
 from edge.net.listener import close_listeners, open_listeners
 from edge.observe import set_up_logging
 from edge.rundir import run_directory
@@ -44,11 +45,14 @@ def serve(read_settings: Callable[[], ServeSettings], *, is_program: bool = Fals
             has_certificate = bool(certificates)
             listeners, more = open_listeners(settings.listen, has_certificate=has_certificate, dev=settings.tls.dev)
             remarks = [*more, *remarks]
+        if not any(listener.is_metrics for listener in listeners):
+            opened, more = open_metrics(settings.run.metrics)
+            listeners, remarks = [*listeners, *opened], [*remarks, *more]
         # Where another server has them too, they and the files of Unix sockets are that one's to close.
         stack.callback(lambda: close_listeners(listeners) if run_dir.is_current else None)
         if predecessor is None:
             run_dir.take()
-        if kept is not None and all(listener.tls for listener in listeners):
+        if kept is not None and all(listener.tls for listener in listeners if not listener.is_metrics):
             kept = kept.without(HTTP_01)
         served = ServedCertificates(settings.tls, tls, watch, kept, certificates)
         keeper = kept.keeper if kept is not None else None

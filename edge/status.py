@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from edge.net.listener import Listener
+
 _NEVER = float("inf")
 
 Reports = Iterable[Mapping[str, Any]]
@@ -32,6 +34,14 @@ def worker_rows(workers: Iterable[dict[str, Any]], reports: Reports) -> list[dic
         requests, running, silent = seen.get(worker["number"], (0, 0, 0.0))
         rows.append({**worker, "requests": requests, "in_flight": running, "silent": silent})
     return rows
+
+
+def describe(listener: Listener) -> str:
+    """Return a listener as the operator would type it."""
+    if listener.public_port is None:
+        return listener.address
+    scheme = "https" if listener.tls else "http"
+    return f"{scheme}://{listener.address}"
 
 
 def describe_status(status: dict[str, Any]) -> list[str]:

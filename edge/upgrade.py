@@ -107,6 +107,7 @@ def _describe(listener: Listener) -> dict[str, Any]:
         "address": listener.address,
         "public_port": listener.public_port,
         "owned_path": listener.owned_path,
+        "is_metrics": listener.is_metrics,
     }
 
 

@@ -39,6 +39,11 @@ class Dispatcher:
         if link in self._links:
             self._links.remove(link)
 
+    @property
+    def has_worker(self) -> bool:
+        """True if somebody takes requests, now or when there is room."""
+        return bool(self._links)
+
     def submit(self, exchange: Exchange, request: bytes) -> None:
         """Send the exchange to a worker, now or when one has room. `request` is its encoded head.
 

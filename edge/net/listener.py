@@ -44,6 +44,7 @@ class Listener:
     address: str
     public_port: int | None
     owned_path: str | None = None
+    is_metrics: bool = False  # for `--metrics`, and for no client
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,20 @@
 """The order of the policies: what happens to a request between its head and a worker, on one screen.
 
-1. challenges: a plain listener answers the authority that asks whether a name leads here (RFC 8555 section 8.3);
-2. redirect: a plain listener beside a TLS one sends known hosts there (hosts.py);
-3. forwarded: who the client is, and what of the forwarding fields is believed (forwarded.py);
-4. the fields that the edge sets itself.
+1. probes: who balances load or restarts containers asks each listener how we are, under any host;
+2. challenges: a plain listener answers the authority that asks whether a name leads here (RFC 8555 section 8.3);
+3. redirect: a plain listener beside a TLS one sends known hosts there (hosts.py);
+4. forwarded: who the client is, and what of the forwarding fields is believed (forwarded.py);
+5. the fields that the edge sets itself.
 
 Hop-by-hop fields are gone before this: the HTTP core drops them first, so `Connection` cannot name what is set here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import chain
+from types import MappingProxyType
 from typing import NamedTuple
 
 from edge.http.events import RequestHead
@@ -28,8 +30,13 @@ _PARTS = 8
 _ID = b"x-request-id"
 
 
+# What a probe asks for: does the server answer, and would a request get to a worker?
+HEALTH, READY = b"/.edge/health", b"/.edge/ready"
+
 # RFC 8555 section 8.3.
 _CHALLENGE = b"/.well-known/acme-challenge/"
+
+_PROBED = ((b"cache-control", b"no-store"),)
 
 
 class Redirect(NamedTuple):
@@ -76,15 +83,23 @@ class Origin:
 
 
 class Policy:
-    """The policies of one listener; `port` 0 if it has none."""
+    """The policies of one listener; `port` 0 if it has none. `probes` answer the targets that they are named by."""
 
     def __init__(
-        self, *, scheme: bytes, port: int, address: bytes, trust: TrustedProxies, redirect: Redirect | None
+        self,
+        *,
+        scheme: bytes,
+        port: int,
+        address: bytes,
+        trust: TrustedProxies,
+        redirect: Redirect | None,
+        probes: Mapping[bytes, Callable[[], bool]] = MappingProxyType({}),
     ) -> None:
         self._scheme = scheme
         self._port = port
         self._trust = trust
         self._redirect = redirect
+        self._probes = dict(probes)
         # What stands for the server when an HTTP/1.0 client names none, and always on a Unix socket: its path.
         self._address = address
 
@@ -97,6 +112,8 @@ class Policy:
 
         Raises Answered if it gets its answer here.
         """
+        if head.target in self._probes:
+            raise _answer_probe(head.method, self._probes[head.target]())
         if self._redirect is not None:
             self._answer_plain(head, self._redirect)
         if origin.peer is not None:
@@ -143,6 +160,15 @@ class Policy:
         if location is None:
             raise Answered(400, f"host {head.host[:60]!r} is in no certificate; only those are sent to HTTPS")
         raise Answered(308, "", ((b"location", location),))
+
+
+def _answer_probe(method: bytes, is_well: bool) -> Answered:
+    """Return what a probe gets: a word, and nothing of what is inside."""
+    if method not in (b"GET", b"HEAD"):
+        return Answered(405, "a probe by another method than GET and HEAD", ((b"allow", b"GET, HEAD"),))
+    if not is_well:
+        return Answered(503, "a probe: no worker is ready, or the server is ending", _PROBED, b"not ready\n")
+    return Answered(200, "", _PROBED, b"ok\n")
 
 
 def _encode_client(client: tuple[str, int] | None, scheme: bytes) -> tuple[bytes, bytes]:

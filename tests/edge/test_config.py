@@ -127,6 +127,8 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "max_worker_lifetime": ("1h", "pool", "max_worker_lifetime", 3600.0),
     "max_worker_rss": ("1GiB", "pool", "max_worker_rss", 2**30),
     "pid": ("edge.pid", "run", "pid_file", "edge.pid"),
+    "metrics": ("unix:m.sock", "run", "metrics", (UnixAddress("m.sock"),)),
+    "health": ("0", "run", "health", False),
     "env_file": (".env", "application", "env_files", (Path(".env"),)),
     "max_crashes": ("3", "pool", "max_crashes", 3),
     "ws_max_size": ("1MiB", "websocket", "max_size", 2**20),

@@ -14,9 +14,9 @@ import trustme
 from edge.certificates import CertificateWatch, DevMaker, load_certificates
 from edge.config import CertificateFiles, TlsSettings
 from edge.errors import ConfigError
-from edge.master import describe
 from edge.net.listener import Listener
 from edge.rundir import run_directory
+from edge.status import describe
 from edge_certs.errors import CertificateError
 from edge_certs.x509 import read_certificate
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge.http.events import RequestHead
 from edge.http.head import HeadLimits, HeadParser
-from edge.policy.chain import Answered, Policy, Redirect
+from edge.policy.chain import HEALTH, READY, Answered, Policy, Redirect
 from edge.policy.forwarded import TrustedProxies
 from edge_backend import wire
 
@@ -187,3 +187,43 @@ def test_challenge_that_is_not_under_way_is_a_request_like_any_other(start: byte
 def test_challenge_is_redirected_where_no_certificate_is_ordered() -> None:
     answer = answered(parse(start=CHALLENGE % b"token-1"), Redirect(443, {"shop.example"}.__contains__))
     assert answer.status == 308
+
+
+def probe(path: bytes, *, method: bytes = b"GET", is_well: bool = True, redirect: Redirect | None = None) -> Answered:
+    """Return the answer to a probe by an address, of a listener that may redirect."""
+    rules = Policy(
+        scheme=b"http",
+        port=80,
+        address=b"198.51.100.1:80",
+        trust=TRUSTED,
+        redirect=redirect,
+        probes={HEALTH: lambda: True, READY: lambda: is_well},
+    )
+    head = parse(start=b"%b %b HTTP/1.1" % (method, path), host=b"Host: 198.51.100.1")
+    for peer in (STRANGER, PROXY, None):
+        with pytest.raises(Answered) as answered:
+            rules.apply(head, rules.connect(peer), b"id-1")
+    return answered.value
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("path", [HEALTH, READY])
+def test_probe_is_answered_before_the_redirect_and_whoever_asks(path: bytes, method: bytes) -> None:
+    answer = probe(path, method=method, redirect=Redirect(443, lambda name: False))
+    assert (answer.status, answer.content, answer.reason) == (200, b"ok\n", "")
+
+
+def test_probe_of_what_is_not_ready_gets_503() -> None:
+    assert (probe(READY, is_well=False).status, probe(HEALTH, is_well=False).status) == (503, 200)
+    assert probe(READY, is_well=False).content == b"not ready\n"
+
+
+def test_probe_by_another_method_is_refused() -> None:
+    answer = probe(HEALTH, method=b"POST")
+    assert (answer.status, answer.fields) == (405, ((b"allow", b"GET, HEAD"),))
+
+
+@pytest.mark.parametrize("target", [b"/.edge", b"/.edge/", b"/.edge/healthy", b"/.edge/health?x", b"/a/.edge/health"])
+def test_other_paths_are_the_applications(target: bytes) -> None:
+    rules = Policy(scheme=b"http", port=80, address=b"", trust=NOBODY, redirect=None, probes={HEALTH: lambda: True})
+    assert Sent(parse(start=b"GET %b HTTP/1.1" % target), STRANGER, rules).target == target
