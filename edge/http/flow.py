@@ -32,6 +32,7 @@ class Stream:
         "expected",
         "head_size",
         "id",
+        "is_late",
         "is_queued",
         "is_refused",
         "max_body",
@@ -62,6 +63,7 @@ class Stream:
         self.ending = False  # the answer ends with `chunks` and `trailers`
         self.trailers: list[bytes] = []
         self.ended_out = False
+        self.is_late = False  # to be reset when the time comes again
         self.remaining = -1  # bytes that the answer's Content-Length still announces; -1: it announced none
 
 
@@ -73,6 +75,7 @@ class Sender:
         "_out",
         "_ready",
         "_streams",
+        "answered",
         "drained",
         "earned",
         "frame_size",
@@ -97,6 +100,7 @@ class Sender:
         self.sent = 0  # bytes of content that were ever taken
         self.earned = 0  # frames that a client may answer with a WINDOW_UPDATE or two
         self.reset_here: OrderedDict[int, None] = OrderedDict()  # of which late frames are to be expected
+        self.answered: list[Stream] = []  # whose client goes on sending
         self.drained: list[int] = []  # streams that can take more content
 
     def control(self, frame: bytes) -> None:
@@ -232,12 +236,28 @@ class Sender:
             stream.is_queued = True
             self._ready.append(stream)
 
+    def end_late(self) -> None:
+        """Reset the streams whose client has not ended its side though it had time to read the answer."""
+        for stream in [stream for stream in self.answered if not stream.ended_in and stream.id in self._streams]:
+            if stream.is_late:
+                self.reset(stream, Code.NO_ERROR)
+            stream.is_late = True
+        self.answered = [stream for stream in self.answered if stream.id in self._streams]
+
     def _end(self, stream: Stream) -> None:
-        """The answer is out: so is the stream, when the client has ended its side or is told to (RFC 9113 8.1)."""
+        """The answer is out: so is the stream, when the client has ended its side or is told to (RFC 9113 8.1).
+
+        Not told at once: clients there are that drop an answer when the reset comes with it, though they must not. But
+        a malformed request is an error of its stream (RFC 9113 section 8.1.1).
+        """
         stream.ended_out = True
-        if not stream.ended_in or stream.code:
+        if stream.code:
             self.refuse(stream.id, stream.code)
-        self._streams.pop(stream.id, None)
+        if stream.ended_in or stream.code:
+            self._streams.pop(stream.id, None)
+        else:
+            stream.is_refused = True
+            self.answered.append(stream)
 
     def _large_head(self, number: int, flags: int, block: bytes) -> None:
         kind = frames.HEADERS

@@ -270,6 +270,8 @@ class Http2Connection:
         stream.ended_in = ended
         if stream.is_refused or stream.ending:  # the answer is whole, and waits for its client
             self._window.hand_on(None, len(body))
+            if ended and stream.ended_out:
+                self.sender.forget(stream)
             return
         stream.received += len(body)
         received, expected = stream.received, stream.expected
@@ -313,9 +315,12 @@ class Http2Connection:
         if stream is None:
             self._spend(1)
             return
-        self._patience.give_up(self._now)
+        if stream.ended_out:
+            self._spend(1)  # it has its answer
+        else:
+            self._patience.give_up(self._now)
+            self._events.append(Reset(number))
         self.sender.forget(stream)
-        self._events.append(Reset(number))
 
     def _receive_settings(self, flags: int, number: int, payload: bytes) -> None:
         settings = parse_settings(flags, number, payload)
@@ -428,6 +433,10 @@ class Http2Connection:
         stream = self.streams.get(number)
         if stream is not None:
             self.sender.reset(stream, code)
+
+    def end_late(self) -> None:
+        """Reset the streams that were answered two calls ago, and whose client sends on."""
+        self.sender.end_late()
 
     def hold(self) -> None:
         """Count a stream that is over on until `release()`: a worker still runs its request."""

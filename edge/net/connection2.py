@@ -145,6 +145,9 @@ class Http2ClientConnection:
         """Refuse content that comes too slowly, and end answers of which the client takes nothing."""
         for number, upload in list(self._uploads.items()):
             self._check_upload(number, upload, now)
+        if self._core.sender.answered:
+            self._core.end_late()
+            self._flush_later()
         if self._core.sender.waiting:
             self._check_progress(now)
         else:
