@@ -97,24 +97,34 @@ def test_client_sends_a_large_body(ask: Ask, server: Server, authority: Authorit
     assert (seen["method"], seen["size"]) == ("POST", len(BODY))
 
 
-def test_curl_waits_for_100_continue_and_gets_it(server: Server, authority: Authority) -> None:
+VERSIONS = pytest.mark.parametrize(("flag", "version"), [("--http1.1", b"HTTP/1.1"), ("--http2", b"HTTP/2")])
+
+
+@VERSIONS
+def test_curl_waits_for_100_continue_and_gets_it(
+    server: Server, authority: Authority, flag: str, version: bytes
+) -> None:
     url = f"https://localhost:{server.port}/echo"
     done = _curl(
-        authority.root, "-v", "--expect100-timeout", "30", "-H", "Expect: 100-continue", "-d", "@-", url, body=b"x" * 10
-    )
-    assert b"< HTTP/1.1 100 Continue" in done.stderr
+        authority.root, flag, "-v", "--expect100-timeout", "30", "-H", "Expect: 100-continue", "-d", "@-", url,
+        body=b"x" * 10,
+    )  # fmt: skip
+    assert b"< %b 100" % version in done.stderr
     assert json.loads(done.stdout)["size"] == 10
 
 
-def test_curl_is_refused_before_it_sends_a_body_that_is_too_large(serve: Serve, authority: Authority) -> None:
+@VERSIONS
+def test_curl_is_refused_before_it_sends_a_body_that_is_too_large(
+    serve: Serve, authority: Authority, flag: str, version: bytes
+) -> None:
     server = serve("site_fastapi:app", "--max-body", "1MiB")
     url = f"https://localhost:{server.port}/echo"
     done = _curl(
-        authority.root, "-v", "--expect100-timeout", "30", "-H", "Expect: 100-continue", "--data-binary", "@-", url,
+        authority.root, flag, "-v", "--expect100-timeout", "30", "-H", "Expect: 100-continue", "--data-binary", "@-", url,
         body=BODY,
     )  # fmt: skip
-    assert b"< HTTP/1.1 413 Content Too Large" in done.stderr
-    assert b"100 Continue" not in done.stderr
+    assert b"< %b 413" % version in done.stderr
+    assert b"< %b 100" % version not in done.stderr
 
 
 def test_curl_sends_chunks(server: Server, authority: Authority) -> None:
@@ -123,10 +133,12 @@ def test_curl_sends_chunks(server: Server, authority: Authority) -> None:
     assert json.loads(done.stdout)["size"] == len(BODY)
 
 
-def test_curl_keeps_its_connection(server: Server, authority: Authority) -> None:
+@VERSIONS
+def test_curl_keeps_its_connection(server: Server, authority: Authority, flag: str, version: bytes) -> None:
     url = f"https://localhost:{server.port}/done"
-    done = _curl(authority.root, "--write-out", "%{num_connects} %{http_version} ", "-o", "-", "-o", "-", url, url)
-    assert done.stdout == b"[]1 1.1 []0 1.1 "
+    out = ("--write-out", "%{num_connects} %{http_version} ", "-o", "-", "-o", "-")
+    done = _curl(authority.root, flag, *out, url, url)
+    assert done.stdout == b"[]1 %b []0 %b " % ((version.removeprefix(b"HTTP/"),) * 2)
 
 
 def test_curl_without_the_root_refuses_the_server(server: Server, tmp_path: Path) -> None:

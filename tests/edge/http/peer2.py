@@ -153,6 +153,9 @@ class Conversation:
                 core.send_end(stream, [word.encode() for word in words[2:]])
             case "continues":
                 core.send_informational(stream, 100)
+            case "sweeps":
+                core.end_late()
+                core.end_late()
             case "resets":
                 core.reset(stream, Code.INTERNAL_ERROR)
             case "consumes":

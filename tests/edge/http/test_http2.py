@@ -254,6 +254,8 @@ def test_content_that_nobody_takes_does_not_use_up_the_connection() -> None:
         if kind == "padding":
             content = encode_frame(frames.DATA, frames.PADDED, number, b"\xff" + bytes(16383))
         conversation.receive([content])
+        conversation.core.end_late()
+        conversation.core.end_late()
         window -= 16384
         if kind == "padding":
             conversation.core.consumed(number, 16384 - 256)
