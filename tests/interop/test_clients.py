@@ -120,7 +120,8 @@ def test_curl_is_refused_before_it_sends_a_body_that_is_too_large(
     server = serve("site_fastapi:app", "--max-body", "1MiB")
     url = f"https://localhost:{server.port}/echo"
     done = _curl(
-        authority.root, flag, "-v", "--expect100-timeout", "30", "-H", "Expect: 100-continue", "--data-binary", "@-", url,
+        authority.root, flag, "-v", "--expect100-timeout", "30", "-H", "Expect: 100-continue", "--data-binary", "@-",
+        url,
         body=BODY,
     )  # fmt: skip
     assert b"< %b 413" % version in done.stderr
