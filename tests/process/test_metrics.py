@@ -244,6 +244,14 @@ def test_server_without_workers_is_alive_and_not_ready(tmp_path: Path) -> None:
         wait_until(lambda: ask(server.port, b"/.edge/ready") == 200, "it is ready again")
 
 
+def test_reload_refuses_another_address_for_metrics(tmp_path: Path, place: Path) -> None:
+    (tmp_path / "settings.env").write_text(f"EDGE_METRICS=unix:{place}\n")
+    with serving(tmp_path, APPLICATION, "--env-file", str(tmp_path / "settings.env")) as server:
+        (tmp_path / "settings.env").write_text("EDGE_METRICS=unix:other.sock\n")
+        assert "addresses for metrics have changed; restart to use them" in edge(tmp_path, "reload", code=1)
+        assert fetch(place).status_code == ask(server.port) == 200
+
+
 def test_probes_can_be_left_to_the_application(tmp_path: Path) -> None:
     with serving(tmp_path, APPLICATION, "--no-health") as server, RawClient(server.port) as client:
         client.send(GET % b"/.edge/health")
