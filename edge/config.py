@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from edge.config_acme import AcmeSettings, refuse_acme_contradictions
 from edge.config_pool import PoolSettings, RunSettings
+from edge.config_reload import ReloadSettings
 from edge.errors import ConfigError
 from edge.net.address import MAX_PORT, Address
 from edge.options import (
@@ -273,6 +274,7 @@ class ServeSettings:
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
+    reload: ReloadSettings = field(default_factory=ReloadSettings)
     run: RunSettings = field(default_factory=RunSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     # What env files say, for workers; see edge.envfile.
@@ -290,6 +292,7 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("Timeouts", TimeoutSettings),
     ("WebSocket", WebSocketSettings),
     ("Pool", PoolSettings),
+    ("Development", ReloadSettings),
     ("Process", RunSettings),
     ("Logs", LogSettings),
 )
@@ -345,7 +348,8 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
         limits=_part(LimitSettings, parsed),
         timeouts=_part(TimeoutSettings, parsed),
         websocket=_part(WebSocketSettings, parsed),
-        pool=_part(PoolSettings, parsed),
+        pool=_part(PoolSettings, {"workers": 1, **parsed} if parsed.get("reload") else parsed),
+        reload=_part(ReloadSettings, parsed),
         run=_part(RunSettings, parsed),
         logs=_part(LogSettings, parsed),
     )

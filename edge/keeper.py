@@ -37,6 +37,11 @@ class KeeperProcess:
         self.deadline = NEVER
         """When `due` has something to do, in monotonic seconds."""
 
+    @property
+    def pids(self) -> list[int]:
+        """The process, if there is one."""
+        return [self._running[0].pid] if self._running is not None else []
+
     def begin(self, now: float) -> None:
         """The server listens, so that challenges can be answered."""
         if self._settings is not None:

@@ -20,10 +20,9 @@ import logging
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +39,13 @@ from edge.observe import say
 from edge.process import run_edge
 from edge.rundir import RunDirectory
 from edge.served import ServedCertificates
+from edge.signals import STOPPING, Signals, reap_orphans
 from edge.standin import PASSED_ON
 from edge.status import describe, seen_of_workers, worker_rows
 from edge.tls.contexts import TlsServer
-from edge.trust import worker_trust
 from edge.upgrade import Predecessor, Successor
-from edge.workers import Plan, Workers
+from edge.watch import CodeWatch
+from edge.workers import Workers, plan_for
 from edge_backend.pool import Settled, StartFailure
 from edge_certs.errors import CertificateError
 from edge_certs.settings import KeeperSettings
@@ -61,9 +61,6 @@ LAST_GRACE = 2.0
 # What a new master may take to end that is not to take over: it gives its own workers the last grace.
 UPGRADE_GRACE = LAST_GRACE + 3.0
 _NEVER = float("inf")
-_SIGNALS = (
-    signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +94,14 @@ class Master:
         self._upgrade: tuple[Successor, Reply | None] | None = None
         self._selector = selectors.DefaultSelector()
         self._keeper = KeeperProcess(parts.keeper, without_secret(os.environ))
-        plan = _plan(settings)
+        plan = plan_for(settings)
         self._workers = Workers(plan, parts.run_dir.path, self._selector, self._workers_changed, self._settled)
         self._edges = Edges(self._selector, self._greet, self._leave, self._heard)
         self._metrics = MetricsServer(parts.listeners, self._selector, lambda: (self._status(), self._edges.counts()))
         self._control = ControlServer(parts.run_dir.path, self._selector, self._command)
         self._replies: dict[int, list[Reply]] = {}
-        self._signals: list[int] = []
+        self._signals = Signals()
+        self._watch = CodeWatch(settings.reload, settings.application.app_dir, self._selector, self._code_changed)
         self._started_at = time.monotonic()
         self._is_serving = False
         self._stop_signals = 0
@@ -115,7 +113,16 @@ class Master:
 
         Raises EdgeError if the application does not start.
         """
-        with self._signal_handling():
+        with contextlib.ExitStack() as last:
+            last.callback(self._selector.close)
+            last.callback(self._control.close)
+            last.enter_context(
+                self._signals.handling(
+                    self._selector,
+                    is_succeeded=lambda: self.successor is not None,
+                    is_over=lambda: self._is_program and self._stop_signals > 0,
+                )
+            )
             try:
                 self._until(lambda: self._is_serving or self._stop_signals > 0)
                 if self._is_serving:
@@ -153,43 +160,13 @@ class Master:
         if self._certificates.have_changed(now):
             self._reload_certificates()
 
-    @contextlib.contextmanager
-    def _signal_handling(self) -> Iterator[None]:
-        reading, writing = socket.socketpair()
-        reading.setblocking(False)
-        writing.setblocking(False)
-        before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
-        handlers = {number: signal.signal(number, lambda number, frame: None) for number in _SIGNALS}
-
-        def readable() -> None:
-            with contextlib.suppress(BlockingIOError):
-                self._signals += reading.recv(4096)
-
-        self._selector.register(reading, selectors.EVENT_READ, readable)
-        try:
-            yield
-        finally:
-            if self.successor is not None:
-                # What stands in for this process will take them, and pass them on.
-                signal.pthread_sigmask(signal.SIG_BLOCK, PASSED_ON)
-            signal.set_wakeup_fd(before)
-            for number, handler in handlers.items():
-                # A signal to stop that comes in the last moment wishes for what is happening already. Python itself
-                # gives all but ignored signals back to the system before it ends.
-                is_late = self._is_program and self._stop_signals and number in (signal.SIGTERM, signal.SIGINT)
-                signal.signal(number, signal.SIG_IGN if is_late else handler)
-            self._control.close()
-            self._selector.close()
-            reading.close()
-            writing.close()
-
     def _handle_signals(self) -> None:
-        signals, self._signals = self._signals, []
+        signals = self._signals.take()
         for number in signals:
             if self.successor is not None and number in PASSED_ON:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self.successor, number)
-            elif number in (signal.SIGTERM, signal.SIGINT):
+            elif number in STOPPING:
                 self._stop_asked(time.monotonic())
             elif number == signal.SIGHUP:
                 self._reload(None)
@@ -202,6 +179,8 @@ class Master:
             self._workers.reap()
             self._edges.reap()
             self._keeper.reap(time.monotonic())
+            if os.getpid() == 1:
+                reap_orphans(self._own_pids())
 
     def _stop_asked(self, now: float) -> None:
         if now - self._stop_asked_at >= SAME_WISH:
@@ -247,6 +226,7 @@ class Master:
         self._control.leave()
         self._metrics.leave()
         self._keeper.abandon()
+        self._watch.leave()
         if self._predecessor is not None:
             self._predecessor.leave()
         if self._upgrade is not None:
@@ -257,10 +237,26 @@ class Master:
         self._workers.heard(seen_of_workers(edge.report for edge in self._edges))
         self._take_over()
 
+    def _own_pids(self) -> set[int]:
+        upgrade = [self._upgrade[0].pid] if self._upgrade is not None else []
+        return {
+            *self._workers.pids,
+            *(edge.pid for edge in self._edges),
+            *self._keeper.pids,
+            *self._watch.pids,
+            *upgrade,
+        }
+
     # Reload.
 
-    def _reload(self, reply: Reply | None) -> None:
-        """Read everything again; nothing changes unless all of it is good. `reply` gets the outcome."""
+    def _code_changed(self) -> None:
+        self._reload(None, at_once=True)
+
+    def _reload(self, reply: Reply | None, *, at_once: bool = False) -> None:
+        """Read everything again; nothing changes unless all of it is good. `reply` gets the outcome.
+
+        `at_once`: requests wait for the new workers, see Pool.reload.
+        """
         if self._stop_signals:
             if reply is not None:
                 reply.refuse("settings not reloaded: the server is ending")
@@ -268,7 +264,7 @@ class Master:
         try:
             settings = self._reread()
             self._refuse_fixed(settings)
-            plan = _plan(settings)
+            plan = plan_for(settings)
             certificates = self._certificates.read()
         except (EdgeError, CertificateError, OSError, ValueError) as error:
             what = "certificates" if isinstance(error, CertificateError) else "settings"
@@ -281,8 +277,9 @@ class Master:
         before, self._settings = self._settings, settings
         if self._is_serving and _of_edges(before) != _of_edges(settings):
             self._start_edges()
-        generation = self._workers.reload(plan)
-        logger.info("reload: new workers take the place of the old ones")
+        generation = self._workers.reload(plan, at_once=at_once)
+        if not at_once:
+            logger.info("reload: new workers take the place of the old ones")
         if reply is not None:
             self._replies.setdefault(generation, []).append(reply)
 
@@ -296,7 +293,9 @@ class Master:
             raise ConfigError("which certificates are served has changed; restart to use others than before")
 
     def _settled(self, settled: Settled) -> None:
-        if settled.failure:
+        if self._watch.is_on and settled.failure:
+            self._new_code_failed(settled)
+        elif settled.failure:
             logger.error("reload given up: %s; the old workers go on serving", settled.failure)
         else:
             logger.info("reload: done, every worker is new")
@@ -305,6 +304,12 @@ class Master:
                 reply.refuse(f"reload given up: {settled.failure}; the old workers go on serving")
             else:
                 reply.send(workers=self._workers.size)
+
+    def _new_code_failed(self, settled: Settled) -> None:
+        if settled.generation == self._workers.generation:
+            logger.error("reload: %s; requests wait, the next change is tried", settled.failure)
+        if not self._is_serving and not self._stop_signals:
+            self._start_serving()  # a browser that is there before the code waits with it
 
     def _reload_certificates(self) -> None:
         """Read the files again; what serves goes on serving unless all of it is good."""
@@ -427,14 +432,10 @@ class Master:
         self._workers.stop()
         if self._upgrade is not None and self.successor is None:
             self._upgrade[0].end(UPGRADE_GRACE)
+        self._watch.end()
         self._keeper.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
         self._edges.end()
         self._workers.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
-
-
-def _plan(settings: ServeSettings) -> Plan:
-    """Return what workers are started with. Raises CertificateError: what they are to trust cannot be read."""
-    return Plan(settings, worker_trust(without_secret({**settings.variables, **os.environ})))
 
 
 def _of_edges(settings: ServeSettings) -> ServeSettings:

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.config import ServeSettings, TimeoutSettings
-from edge.config_pool import PoolSettings
-from edge.trust import WorkerTrust
+from edge.acme import without_secret
+from edge.config import ServeSettings
+from edge.trust import WorkerTrust, worker_trust
 from edge_backend.pool import (
     CRASH_WINDOW,
     Action,
@@ -69,16 +69,21 @@ class Workers:
         self._changed = changed
         self._settled = settled
         self._workers: dict[int, WorkerProcess] = {}
-        self._pool = Pool(_rules(plan.settings.pool, plan.settings.timeouts), random.random)
+        self._pool = Pool(_rules(plan.settings), random.random)
         self._started_at: dict[int, float] = {}
         self._memory_at = 0.0
 
     # What the master wishes.
 
-    def reload(self, plan: Plan) -> int:
-        """Replace all workers by ones of this plan; return the generation that `settled` will be called with."""
-        generation = self._pool.reload(_rules(plan.settings.pool, plan.settings.timeouts))
+    def reload(self, plan: Plan, *, at_once: bool = False) -> int:
+        """Replace all workers by ones of this plan; return the generation that `settled` will be called with.
+
+        `at_once`: those that are there get nothing new from now on.
+        """
+        generation = self._pool.reload(_rules(plan.settings), at_once=at_once)
         self._plans[generation] = plan
+        if at_once:
+            self._changed()
         return generation
 
     def resize(self, size: int) -> None:
@@ -124,6 +129,16 @@ class Workers:
     def size(self) -> int:
         """How many there should be."""
         return self._pool.size
+
+    @property
+    def generation(self) -> int:
+        """The generation of the moment, see Pool.reload."""
+        return self._pool.generation
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes."""
+        return [worker.process.pid for worker in self._workers.values()]
 
     @property
     def is_any_ready(self) -> bool:
@@ -260,7 +275,15 @@ class Workers:
             logger.debug("worker %d: %s", number, how)
 
 
-def _rules(pool: PoolSettings, timeouts: TimeoutSettings) -> PoolRules:
+def plan_for(settings: ServeSettings) -> Plan:
+    """Return what workers are started with. Raises CertificateError: what they are to trust cannot be read."""
+    # Bytecode is told from old bytecode by the second and the size: two changes within a second would be one.
+    development = {"PYTHONDONTWRITEBYTECODE": "1"} if settings.reload.on else {}
+    return Plan(settings, worker_trust(without_secret({**settings.variables, **os.environ, **development})))
+
+
+def _rules(settings: ServeSettings) -> PoolRules:
+    pool, timeouts = settings.pool, settings.timeouts
     return PoolRules(
         size=pool.workers,
         startup_timeout=timeouts.startup,
@@ -271,6 +294,7 @@ def _rules(pool: PoolSettings, timeouts: TimeoutSettings) -> PoolRules:
         max_requests_jitter=pool.max_requests_jitter,
         max_lifetime=pool.max_worker_lifetime,
         max_rss=pool.max_worker_rss,
+        is_patient=settings.reload.on,
     )
 
 

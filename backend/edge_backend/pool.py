@@ -8,7 +8,8 @@ fresh either. Such a worker serves on until there is one more than `size` withou
 the old one drains. A few more than `size` run meanwhile, a quarter and at least one.
 
 The first worker of a generation starts alone. If it does not get ready, the generation is given up and the one before
-goes on; of the very first generation, that is the end of the start. Time comes in as an argument, monotonic seconds.
+goes on; of the very first generation, that is the end of the start. A *patient* pool, of development, starts nothing
+more then and waits for the next reload. Time comes in as an argument, monotonic seconds.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class WorkerState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class PoolRules:
-    """What a pool keeps to. Durations are seconds, sizes are bytes; a limit of 0 is none."""
+    """What a pool keeps to. Durations are seconds, sizes are bytes; a limit of 0 is none.
+
+    `is_patient`: code that does not start is mended by whoever writes it, so the next reload is waited for.
+    """
 
     size: int
     startup_timeout: float
@@ -54,6 +58,7 @@ class PoolRules:
     max_requests_jitter: int = 0
     max_lifetime: float = 0.0
     max_rss: int = 0
+    is_patient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +147,8 @@ class Pool:
         self._next_number = 0
         self._last_generation = 0
         self._good_generation = -1  # the last of which a worker was ready
+        self._least_served = 0  # workers of earlier generations get nothing new
+        self._given_up = -1  # the generation that a patient pool starts nothing of
         self._is_settled = True
         self._crashes = 0
         self._crash_times: deque[float] = deque()
@@ -182,10 +189,11 @@ class Pool:
 
     # What is wished.
 
-    def reload(self, rules: PoolRules) -> int:
+    def reload(self, rules: PoolRules, *, at_once: bool = False) -> int:
         """Replace every worker by one of a new generation, and keep to these rules; return the generation's number.
 
         `Settled` comes of `due()` when that is done, or was given up. A size that did not change leaves `resize` alone.
+        `at_once`: the workers there are get nothing new from now on, so that requests wait for the new ones.
         """
         self._before = self.rules, self.size
         if rules.size != self.rules.size:
@@ -195,6 +203,8 @@ class Pool:
             self._news.append(Settled(self.generation, "another reload has taken its place"))
         self._last_generation += 1
         self.generation = self._last_generation
+        if at_once:
+            self._least_served = self.generation
         self._is_settled = False
         self._not_before = 0.0
         return self.generation
@@ -222,7 +232,7 @@ class Pool:
         worker = self._workers.get(number)
         if worker is None or worker.state is not WorkerState.STARTING:
             return
-        if self._good_generation < 0:
+        if self._good_generation < 0 and not self.rules.is_patient:
             self.failure = self.failure or StartFailure(code, message)
         elif self._is_first(worker):
             worker.state, worker.is_expected, worker.kill_at = WorkerState.STOPPING, True, 0.0
@@ -251,7 +261,7 @@ class Pool:
         worker = self._workers.pop(number, None)
         if worker is None or self._is_stopping or worker.is_expected:
             return None
-        if self._good_generation < 0:
+        if self._good_generation < 0 and not self.rules.is_patient:
             self.failure = self.failure or StartFailure(1, f"worker {number} ended before it was ready: {how}")
             return None
         self.restarts += 1
@@ -262,6 +272,9 @@ class Pool:
             self._failed_starts += 1
             if self._failed_starts >= self.rules.max_crashes and not self.ready_numbers:
                 what = f"no worker serves, and {self._failed_starts} in a row did not get ready"
+                if self.rules.is_patient:
+                    self._give_up(what)
+                    return None
                 self.failure = StartFailure(1, what)
         return self._slow_down(worker, now)
 
@@ -290,7 +303,9 @@ class Pool:
     def is_served(self, number: int) -> bool:
         """True if edges should give the worker requests as soon as it is ready."""
         worker = self._workers.get(number)
-        return worker is not None and worker.state in (WorkerState.STARTING, WorkerState.READY)
+        if worker is None or worker.generation < self._least_served:
+            return False
+        return worker.state in (WorkerState.STARTING, WorkerState.READY)
 
     # Below: how.
 
@@ -306,6 +321,8 @@ class Pool:
 
     def _missing(self) -> int:
         """Return how many workers may be started now."""
+        if self.generation == self._given_up:
+            return 0
         if self._good_generation < 0:
             return 1 - len(self._workers)
         fresh = self._count_fresh(WorkerState.STARTING, WorkerState.READY)
@@ -347,7 +364,7 @@ class Pool:
 
     def _start_timed_out(self, worker: _Worker) -> None:
         worker.state = WorkerState.STOPPING
-        if self._is_first(worker) and self._good_generation >= 0:
+        if self._is_first(worker) and (self._good_generation >= 0 or self.rules.is_patient):
             worker.is_expected = True
             self._give_up(f"not ready within {self.rules.startup_timeout:g} s")
 
@@ -366,10 +383,13 @@ class Pool:
         return actions
 
     def _give_up(self, reason: str) -> None:
-        """Go back to the generation before."""
+        """Go back to the generation before, or wait for the one that comes."""
         self._news.append(Settled(self.generation, reason))
-        self.generation = self._good_generation
-        self.rules, self.size = self._before
+        if self.rules.is_patient:
+            self._given_up = self.generation
+        else:
+            self.generation = self._good_generation
+            self.rules, self.size = self._before
         self._is_settled = True
 
     def _slow_down(self, worker: _Worker, now: float) -> float:

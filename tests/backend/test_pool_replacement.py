@@ -250,3 +250,62 @@ def test_report_of_a_worker_that_is_not_there_or_not_ready_is_nothing() -> None:
     pool.reported(7, requests=5)
     pool.ready(0, 0)
     assert pool.due(0) == []
+
+
+def test_reload_at_once_gives_old_workers_nothing_new_and_starts_all_new_ones_beside_them() -> None:
+    pool = started(2)
+    generation = pool.reload(pool.rules, at_once=True)
+    assert [pool.is_served(number) for number in (0, 1)] == [False, False]
+    assert pool.due(1) == [Spawn(2, generation)]
+    assert pool.is_served(2)
+    pool.ready(2, 1)
+    assert [type(action) for action in pool.due(1)] == [Drain, Spawn]
+
+
+def test_patient_pool_waits_for_the_next_reload_when_its_first_start_fails() -> None:
+    pool = pool_of(1, is_patient=True)
+    pool.due(0)
+    pool.failed(0, 1, "a syntax error")
+    pool.exited(0, 0, "exit code 1")
+    assert pool.due(0) == [Settled(0, "a syntax error")]
+    assert pool.failure is None
+    assert pool.deadline() is None
+    assert pool.reload(pool.rules, at_once=True) == 1
+    assert spawned(pool.due(0)) == [1]
+
+
+def test_patient_pool_waits_when_the_first_worker_dies_or_does_not_get_ready() -> None:
+    pool = pool_of(1, is_patient=True)
+    pool.due(0)
+    assert pool.exited(0, 0, "killed by SIGSEGV") is None
+    assert pool.due(0) == [Settled(0, "worker 0 ended before it was ready: killed by SIGSEGV")]
+    pool.reload(pool.rules, at_once=True)
+    pool.due(0)
+    assert [type(action) for action in pool.due(60)] == [Kill]
+    assert pool.due(60) == [Settled(1, "not ready within 60 s")]
+    pool.exited(1, 60, "killed by SIGKILL")
+    assert pool.failure is None
+    assert pool.due(60) == []
+
+
+def test_patient_pool_keeps_old_workers_for_what_runs_and_goes_on_with_the_next_reload() -> None:
+    pool = started(1, is_patient=True)
+    pool.reload(pool.rules, at_once=True)
+    pool.due(1)
+    pool.failed(1, 1, "a syntax error")
+    pool.exited(1, 1, "exit code 1")
+    assert pool.due(1) == [Settled(1, "a syntax error")]
+    assert pool.ready_numbers == [0]
+    assert not pool.is_served(0)
+    pool.reload(pool.rules, at_once=True)
+    assert [action.number for action in run(pool, 2) if isinstance(action, Drain)] == [0]
+
+
+def test_patient_pool_in_which_nothing_starts_any_more_waits_too() -> None:
+    pool = started(1, is_patient=True, max_crashes=1)
+    pool.exited(0, 20, "exit code 1")
+    assert spawned(pool.due(20)) == [1]
+    assert pool.exited(1, 20, "exit code 1") is None
+    assert pool.failure is None
+    settled = [action for action in pool.due(20) if isinstance(action, Settled)]
+    assert settled == [Settled(0, "no worker serves, and 1 in a row did not get ready")]

@@ -131,6 +131,11 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "health": ("0", "run", "health", False),
     "env_file": (".env", "application", "env_files", (Path(".env"),)),
     "max_crashes": ("3", "pool", "max_crashes", 3),
+    "reload": ("on", "reload", "on", True),
+    "reload_dir": ("/tmp", "reload", "dirs", ("/tmp",)),
+    "reload_include": ("*.html", "reload", "includes", ("*.html",)),
+    "reload_exclude": ("tests", "reload", "excludes", ("tests",)),
+    "reload_delay": ("1s", "reload", "delay", 1.0),
     "ws_max_size": ("1MiB", "websocket", "max_size", 2**20),
     "ws_ping_interval": ("0", "websocket", "ping_interval", 0.0),
     "ws_ping_timeout": ("1", "websocket", "ping_timeout", 1.0),
@@ -145,6 +150,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
 
 # What an option is for nothing without.
 BASES: dict[str, dict[str, object]] = {
+    "reload": {"workers": 1},  # which is what it makes of it, too
     "dev_": {"dev": True},
     "acme_eab_kid": {"acme": "shop.test", "acme_eab_key": "a2V5"},
     "acme_eab_key": {"acme": "shop.test", "acme_eab_kid": "kid-1"},
@@ -165,7 +171,7 @@ def test_option_by_name_and_by_variable_sets_its_field_and_no_other(key: str) ->
     by_variable = build_settings({} if key == "app" else base, {f"EDGE_{key.upper()}": str(text)})
     assert by_name == by_variable
     assert getattr(getattr(by_name, part), name) == parsed
-    default: Any = build_settings(APP)
+    default: Any = build_settings({**APP, "workers": base.get("workers")})
     assert getattr(getattr(default, part), name) != parsed
     assert [f.name for f in dataclasses.fields(default) if getattr(default, f.name) != getattr(by_name, f.name)] == [
         part
