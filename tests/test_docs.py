@@ -21,8 +21,8 @@ import pytest
 from edge.cli import INTERRUPTED
 from edge.config import LimitSettings, TimeoutSettings, WebSocketSettings, section_options
 from edge.errors import ConfigError, StartError
-from edge.http import chunked, head, rules
-from edge.net import stream
+from edge.http import chunked, flood, frames, head, hpack_table, http2, incoming, rules, windows
+from edge.net import connection2, stream
 from edge.options import Option
 from edge.policy import forwarded
 from edge.tls import clienthello
@@ -120,6 +120,29 @@ def test_limit_is_documented_with_its_default_and_a_reason(option: Option) -> No
 def test_fixed_limit_is_documented_as_it_is(what: str, values: tuple[int, ...]) -> None:
     [row] = [row for row in rows("reference/limits.md") if row[0].startswith(what)]
     assert tuple(int(number) for number in re.findall(r"\d+", row[1])) == values
+
+
+@pytest.mark.parametrize(
+    ("what", "values"),
+    [
+        ("window of a request's content", (frames.DEFAULT_WINDOW,)),
+        ("window of all requests' content", (windows.CONNECTION_WINDOW,)),
+        ("answers of a connection", (connection2.ANSWERS_WINDOW,)),
+        ("CONTINUATION frames", (incoming.MAX_CONTINUATIONS,)),
+        ("heads of open requests", (http2.MAX_HEADS,)),
+        ("table of field compression", (hpack_table.TABLE_SIZE,)),
+        ("requests given up", (flood.MAX_RESETS,)),
+        ("malformed or surplus", (flood.MAX_ERRORS,)),
+        ("frames that bring nothing on", (flood.NOISE, flood.NOISE_RATE, flood.NOISE_OF_REQUEST)),
+        ("a SETTINGS frame", (http2.SETTINGS_NOISE,)),
+        ("answers to PING", (http2.MAX_REPLIES,)),
+        ("bytes that a client has to take", (connection2.LEAST_PROGRESS,)),
+    ],
+)
+def test_fixed_limit_of_http2_is_documented_as_it_is(what: str, values: tuple[int, ...]) -> None:
+    [row] = [row for row in rows("reference/http2.md") if row[0].startswith(what)]
+    assert tuple(int(number) for number in re.findall(r"\d+", row[1])) == values
+    assert len(row) == 3
 
 
 def test_every_status_that_the_edge_gives_is_documented() -> None:

@@ -34,9 +34,9 @@ ANSWERS_WINDOW = 1024 * 1024
 # Content goes to TLS and the socket in pieces of about this size, so that no more than that is beyond recall.
 _PIECE = 64 * 1024
 # A client that takes less of what waits for it, within the time for a write to stall, takes nothing.
-_LEAST_PROGRESS = 16 * 1024
+LEAST_PROGRESS = 16 * 1024
 # Between saying that the connection will be closed, and taking no more requests: one round trip of most clients.
-_FAREWELL = 1.0
+FAREWELL = 1.0
 # Fields of a 101 that are the handshake's in HTTP/1.1 (RFC 8441 section 5).
 _HANDSHAKE = frozenset((b"sec-websocket-accept", b"connection", b"upgrade"))
 
@@ -159,7 +159,7 @@ class Http2ClientConnection:
     def drain(self) -> None:
         """The server is going away: say so, take what is under way, and close when it has ended."""
         if not self._closing_at:
-            self._closing_at = monotonic() + _FAREWELL
+            self._closing_at = monotonic() + FAREWELL
             self._core.announce_end()
             self._flush_later()
 
@@ -423,7 +423,7 @@ class Http2ClientConnection:
         if now - since < self._edge.write_stall:
             return
         self._progress = (now, core.sender.sent)
-        if core.sender.sent - sent >= _LEAST_PROGRESS:
+        if core.sender.sent - sent >= LEAST_PROGRESS:
             return
         for stream in [stream for stream in core.streams.values() if stream.waiting]:
             exchange = self._exchanges.get(stream.id)
