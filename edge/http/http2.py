@@ -72,6 +72,7 @@ class Http2Connection:
         "_encoder",
         "_events",
         "_final",
+        "_given_up",
         "_held",
         "_is_acknowledged",
         "_is_greeted",
@@ -106,6 +107,7 @@ class Http2Connection:
         self._last = 0  # the client's last stream
         self._final = frames.MAX_WINDOW  # streams behind this one are not served any more
         self._held = 0  # streams that are over, whose request a worker still runs
+        self._given_up = 0  # streams that were reset in this call, of which that is not known yet
         self._patience = Patience()
         self._now = 0.0
         self._events: list[Event] = []
@@ -121,6 +123,7 @@ class Http2Connection:
         if self.is_over:
             return events
         self._now = now
+        self._given_up = 0
         self._events = events
         if self._buffer:
             data = self._buffer + data
@@ -192,7 +195,8 @@ class Http2Connection:
         if number > self._final:
             self._spend(1)  # after GOAWAY: the client will ask somebody else
             return
-        if len(self.streams) + self._held >= self._limits.max_streams or not self._has_room(size):
+        running = len(self.streams) + self._held + self._given_up
+        if running >= self._limits.max_streams or not self._has_room(size):
             self._refuse_stream(number)
             return
         self._patience.request()
@@ -319,6 +323,7 @@ class Http2Connection:
             self._spend(1)  # it has its answer
         else:
             self._patience.give_up(self._now)
+            self._given_up += 1
             self._events.append(Reset(number))
         self.sender.forget(stream)
 

@@ -315,3 +315,26 @@ async def test_linger_ends_by_itself() -> None:
     assert [code for _, code in scene.goaways] == [Code.PROTOCOL_ERROR]
     assert scene.stream.phase is Phase.LINGER
     assert scene.stream.deadline <= monotonic() + LINGER_TIME
+
+
+# Requests that are given up.
+
+
+@in_loop
+async def test_requests_that_are_given_up_in_one_read_count_until_their_worker_is_done() -> None:
+    scene = Scene(http2_max_streams=10)
+    cancel = struct.pack("!I", Code.CANCEL)
+    pairs = [
+        scene.head(number) + frames.encode_frame(frames.RST_STREAM, 0, number, cancel) for number in range(1, 61, 2)
+    ]
+    await scene.receive(GREETING + b"".join(pairs))
+    refused = [payload for *_, payload in scene.written(frames.RST_STREAM)]
+    assert refused == [struct.pack("!I", Code.REFUSED_STREAM)] * 20
+    # A client that is within what was announced cannot know how many run, and is told so without end.
+    await scene.receive(scene.head(61))
+    assert scene.goaways == []
+    for stream in range(1, 11):
+        scene.link.data_received(wire.encode_reset(stream, b"cancelled"))
+    await scene.receive(scene.head(63))
+    await scene.answer(11, b"hello")
+    assert [number for _, _, number, _ in scene.written(frames.DATA)] == [63]
