@@ -149,12 +149,15 @@ def _write_owner(path: Path, *, is_current: bool) -> None:
 
 def _folders(base: Path) -> Iterator[Path]:
     """Yield the run directories of this user; of everyone, for root."""
-    with contextlib.suppress(OSError):
-        for path in base.glob(f"{_PREFIX}*"):
+    for path in base.glob(f"{_PREFIX}*"):
+        try:
             status = path.lstat()
-            is_ours = status.st_uid == os.geteuid() or not os.geteuid()
-            if is_ours and status.st_mode & 0o170777 == 0o040700 and (path / "lock").is_file():
-                yield path
+            is_locked = (path / "lock").is_file()
+        except OSError:
+            continue  # that server has ended just now; the others are still to be told of
+        is_ours = status.st_uid == os.geteuid() or not os.geteuid()
+        if is_ours and status.st_mode & 0o170777 == 0o040700 and is_locked:
+            yield path
 
 
 def _in_use(base: Path) -> Iterator[tuple[Running, str]]:

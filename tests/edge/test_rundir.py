@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +49,24 @@ def test_server_is_found_from_taking_to_giving_up(base: Path) -> None:
         directory.give_up()
         assert found() == []
     assert list(base.iterdir()) == []
+
+
+def test_servers_that_come_and_go_hide_no_other(base: Path) -> None:
+    def come_and_go() -> None:
+        while not is_over.is_set():
+            path = Path(tempfile.mkdtemp(prefix="edge-", dir=base))
+            (path / "lock").touch()
+            shutil.rmtree(path)
+
+    is_over = threading.Event()
+    with run_directory() as directory, ThreadPoolExecutor(2) as threads:
+        directory.take()
+        others = [threads.submit(come_and_go) for _ in range(2)]
+        try:
+            assert [found() for _ in range(300)] == [[directory.path]] * 300
+        finally:
+            is_over.set()
+        assert [other.result() for other in others] == [None, None]
 
 
 def test_server_of_another_home_is_found_by_its_process_only(base: Path, tmp_path: Path) -> None:
