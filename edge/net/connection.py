@@ -17,7 +17,7 @@ from edge.dispatch.exchange import Exchange
 from edge.http.events import Data, Event, Refusal, RequestHead
 from edge.http.http1 import IDLE, Http1Connection
 from edge.net.connection2 import Http2ClientConnection
-from edge.net.service import RATE_GRACE, RETRY_SOON, Edge, FieldPairs, Refused, describe, log_end, submit
+from edge.net.service import RATE_GRACE, RETRY_SOON, Edge, FieldPairs, Refused, begin_refusal, describe, log_end, submit
 from edge.net.stream import ClientStream, Phase
 from edge.observe import redact
 from edge.policy.chain import Policy
@@ -280,15 +280,7 @@ class ClientConnection:
         """
         if self._exchange is not exchange:
             return
-        if reason:
-            logger.warning("%s: %s refused with %d: %s", self.address, describe(exchange), status, reason)
-        exchange.status = status
-        exchange.reason = reason
-        exchange.answered = True
-        body = error_page(status, exchange.request_id) if content is None else content
-        lines = [b"content-type", b"text/plain; charset=utf-8"]
-        for field in fields:
-            lines += field
+        lines, body = begin_refusal(exchange, self.address, status, reason, fields, content)
         own = self._own_fields(exchange, 0)
         self.stream.send(self._core.encode_response(exchange.head, status, b"%d" % len(body), lines, own, body, True))
         self.finished(exchange)

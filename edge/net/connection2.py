@@ -20,11 +20,21 @@ from edge.dispatch.exchange import Exchange
 from edge.http.events import Data, Failure, Refusal, RequestHead, Reset
 from edge.http.frames import Code
 from edge.http.http2 import Http2Connection
-from edge.net.service import RATE_GRACE, RETRY_SOON, Connection, Edge, FieldPairs, Refused, describe, log_end, submit
+from edge.net.service import (
+    RATE_GRACE,
+    RETRY_SOON,
+    Connection,
+    Edge,
+    FieldPairs,
+    Refused,
+    begin_refusal,
+    describe,
+    log_end,
+    submit,
+)
 from edge.net.stream import ClientStream, Phase
 from edge.observe import redact
 from edge.policy.chain import Origin, Policy
-from edge.policy.pages import error_page
 from edge_backend import wire
 
 logger = logging.getLogger("edge.net")
@@ -339,15 +349,7 @@ class Http2ClientConnection:
         """
         if self._exchanges.get(exchange.head.stream) is not exchange:
             return
-        if reason:
-            logger.warning("%s: %s refused with %d: %s", self.address, describe(exchange), status, reason)
-        exchange.status = status
-        exchange.reason = reason
-        exchange.answered = True
-        body = error_page(status, exchange.request_id) if content is None else content
-        lines = [b"content-type", b"text/plain; charset=utf-8"]
-        for field in fields:
-            lines += field
+        lines, body = begin_refusal(exchange, self.address, status, reason, fields, content)
         self.send_response(exchange, b"%d" % len(body), lines, wire.END, body)
         self.finished(exchange)
 

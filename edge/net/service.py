@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from time import monotonic
 from typing import Protocol
 
@@ -13,6 +14,9 @@ from edge.http.http2 import Http2Limits
 from edge.net.stream import ClientStream
 from edge.observe import AccessLog, Clock, redact
 from edge.policy.chain import Answered, Origin, Policy
+from edge.policy.pages import error_page
+
+logger = logging.getLogger("edge.net")
 
 # Content must keep its minimum rate from here on; a slow start is allowed (Apache's reqtimeout: body=20).
 RATE_GRACE = 20.0
@@ -99,6 +103,24 @@ def submit(edge: Edge, policy: Policy, origin: Origin, exchange: Exchange) -> No
         raise Refused(answer.status, answer.reason, answer.fields, answer.content) from None
     except Overloaded as error:
         raise Refused(503, str(error), RETRY_SOON, None) from None
+
+
+def begin_refusal(
+    exchange: Exchange, address: str, status: int, reason: str, fields: FieldPairs, content: bytes | None
+) -> tuple[list[bytes], bytes]:
+    """Put down why a request is refused; return the fields of its answer, names and values in turn, and its content.
+
+    `reason` is for the log; without `content`, the answer is the page of the status.
+    """
+    if reason:
+        logger.warning("%s: %s refused with %d: %s", address, describe(exchange), status, reason)
+    exchange.status = status
+    exchange.reason = reason
+    exchange.answered = True
+    lines = [b"content-type", b"text/plain; charset=utf-8"]
+    for field in fields:
+        lines += field
+    return lines, error_page(status, exchange.request_id) if content is None else content
 
 
 def log_end(edge: Edge, exchange: Exchange, stream: ClientStream, status: int, reason: str) -> None:
