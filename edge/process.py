@@ -25,6 +25,7 @@ from edge.config import ServeSettings
 from edge.counts import Counts
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.link import RECONNECT, WorkerLink
+from edge.dispatch.router import Router
 from edge.http.field import FieldMemory
 from edge.http.head import HeadLimits, HeadParser
 from edge.http.http2 import Http2Limits
@@ -89,6 +90,7 @@ class EdgeProcess:
             queue=limits.queue,
             queue_timeout=settings.timeouts.queue,
         )
+        self.router = Router(self.dispatcher)
         # A dict keeps the order of accepting: the oldest come first when room must be made.
         self.connections: dict[Connection, None] = {}
         self.is_draining = False

@@ -12,10 +12,7 @@ from time import monotonic
 
 from edge.dispatch.exchange import Exchange
 from edge.dispatch.link import WorkerLink
-
-
-class Overloaded(Exception):
-    """No worker has room and the queue is full, or nobody serves at all."""
+from edge.dispatch.target import Overloaded
 
 
 class Dispatcher:

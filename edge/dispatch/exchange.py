@@ -1,4 +1,4 @@
-"""One request and its answer, between a client connection and a worker.
+"""One request and its answer, between a client connection and whoever serves it: a worker, or one in its place.
 
 Theory of operation
 -------------------
@@ -11,12 +11,14 @@ fails; `client.finished()` is called exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from edge.http.events import ProtocolError, RequestHead
 from edge.http.fields import REFUSED_TRAILER, RESPONSE_HOP, classify, is_response_hop
 from edge_backend import wire
+
+if TYPE_CHECKING:
+    from edge.dispatch.target import Target
 
 # RFC 9110 section 9.2.2: doing these twice is as good as doing them once.
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"PUT", b"DELETE"))
@@ -61,12 +63,21 @@ class Client(Protocol):
 
 
 class Link(Protocol):
-    """The connection to the worker that serves it, as an exchange uses it."""
+    """Whoever serves an exchange, as the exchange uses it: the link to a worker, or one that stands in its place.
+
+    None of these may call back before it returns.
+    """
 
     number: int
-    write: Callable[[bytes], None]
 
-    def cancel(self, exchange: Exchange) -> bool: ...
+    def send_content(self, exchange: Exchange, content: bytes, end: bool) -> None:
+        """Take content of the request, never more than it has given credit for; `end`: that was all."""
+
+    def open_window(self, exchange: Exchange, credit: int) -> None:
+        """The client has taken some of the answer: so many bytes more may be sent."""
+
+    def cancel(self, exchange: Exchange) -> bool:
+        """Nobody waits for the answer any more; True if the exchange counts until `released()` is called."""
 
 
 class Exchange:
@@ -97,6 +108,7 @@ class Exchange:
         "started_at",
         "status",
         "stream",
+        "target",
         "worker",
         "written",
     )
@@ -108,6 +120,7 @@ class Exchange:
         self.started_at = started_at
         self.sent_at = 0.0  # when a worker got it; 0 while it waits
         self.finished_at = 0.0
+        self.target: Target | None = None  # who was asked to serve it
         self.link: Link | None = None
         self.stream = 0
         self.worker = -1
@@ -133,12 +146,12 @@ class Exchange:
     # Towards the worker.
 
     def begin(self, link: Link, stream: int, request: bytes) -> bytes:
-        """A worker gets it: return the frames to send. `request` is the encoded head, `sent_at` has been set."""
+        """A worker gets it: return the frame to send; `pour` is next unless the head is complete.
+
+        `request` is the encoded head, `sent_at` has been set.
+        """
         head = self.head
-        self.link = link
         self.stream = stream
-        self.worker = link.number
-        self._attempts += 1
         flags = 0
         if head.complete:
             flags = wire.END
@@ -151,18 +164,37 @@ class Exchange:
             self._window = wire.NARROW_WINDOW
         else:
             self._window = wire.INITIAL_WINDOW
-        body = head.body
-        self._credit = 0 if head.expect else wire.INITIAL_WINDOW - len(body)
+        self._take_up(link, request)
+        body, size = head.body, len(request)
+        return wire.HEADER.pack(size + len(body), size, stream, wire.REQUEST, flags) + request + body
+
+    def begin_local(self, link: Link, request: bytes) -> int:
+        """One that is no worker gets it, with the head's content: `head.body` is what came with it.
+
+        Return how many bytes of the answer it may send before `open_window`. It answers as a worker does, by the
+        `receive_*` methods. `pour` is next unless the head is complete.
+        """
+        self._window = self._client.answer_window
+        self._take_up(link, request)
+        return self._window
+
+    def _take_up(self, link: Link, request: bytes) -> None:
+        head = self.head
+        self.link = link
+        self.worker = link.number
+        self._attempts += 1
+        self._credit = 0 if head.expect else wire.INITIAL_WINDOW - len(head.body)
         if head.method in _IDEMPOTENT and not head.upgrade:
             self._kept = request
-        size = len(request)
-        frames = wire.HEADER.pack(size + len(body), size, stream, wire.REQUEST, flags) + request + body
         if not head.complete:
             self._sent, self._ended, self._whole_at = b"", False, 0.0
-            frames += self._drain_pending()
+
+    def pour(self) -> None:
+        """Hand on what has come of the content after the head."""
+        if self.link is not None:
+            self._drain_pending(self.link)
             if not self._pending:
-                self._client.want_content(self)  # it stopped reading while there was no worker
-        return frames
+                self._client.want_content(self)  # it stopped reading while there was nobody to serve it
 
     @property
     def kept_request(self) -> bytes:
@@ -178,31 +210,27 @@ class Exchange:
         self._pending_complete = complete
         if self.link is None:
             return False
-        frames = self._drain_pending()
-        if frames:
-            self.link.write(frames)
+        self._drain_pending(self.link)
         return not self._pending
 
-    def _drain_pending(self) -> bytes:
-        """Return frames for as much waiting content as the worker's credit allows."""
-        frames = []
+    def _drain_pending(self, link: Link) -> None:
+        """Hand on as much of the waiting content as the link has given credit for."""
         before = self._pending
         while self._pending and self._credit > 0:
             piece = self._pending[: min(self._credit, wire.MAX_DATA)]
             self._pending = self._pending[len(piece) :]
             self._credit -= len(piece)
             end = self._pending_complete and not self._pending
-            frames.append(wire.encode_frame(wire.DATA, wire.END if end else 0, self.stream, b"", piece))
+            link.send_content(self, piece, end)
             if end:
                 self._pending_complete = False
                 self._ended = True
         if self._pending_complete and not self._pending:
             self._pending_complete = False
             self._ended = True
-            frames.append(wire.encode_frame(wire.DATA, wire.END, self.stream))
+            link.send_content(self, b"", True)
         if self._kept:
             self._keep(before[: len(before) - len(self._pending)])
-        return b"".join(frames)
 
     def _keep(self, sent: bytes) -> None:
         """Remember content that has gone to the worker, as long as it is little."""
@@ -210,8 +238,14 @@ class Exchange:
         if len(self._sent) > MAX_KEPT:
             self._kept = self._sent = b""
 
+    def withdraw(self) -> None:
+        """The client has left: whoever serves it is told, and nothing more comes of it."""
+        self.cancel()
+        if self.target is not None:
+            self.target.withdraw(self)
+
     def cancel(self) -> None:
-        """The client has left: the worker is told, and nothing more comes of it."""
+        """Whoever serves it is told that nobody waits for it."""
         link, self.link = self.link, None
         if link is not None:
             self.is_held = link.cancel(self)
@@ -231,9 +265,7 @@ class Exchange:
             if not self.answered:
                 self._client.send_continue(self)
         if link is not None and (self._pending or self._pending_complete):
-            frames = self._drain_pending()
-            if frames:
-                link.write(frames)
+            self._drain_pending(link)
         if not self._pending:
             self._client.want_content(self)
 
@@ -314,8 +346,8 @@ class Exchange:
             return
         self._fail(500, _RESET_REASONS.get(reason, "the worker gave the request up"))
 
-    def worker_lost(self) -> bool:
-        """The worker has died or hung up; True if another may still serve the request."""
+    def link_lost(self, reason: str) -> bool:
+        """Who serves it is gone; True if another may still serve the request, else it is answered 502."""
         self.link = None
         if not self.answered and self._kept and self._attempts < _MAX_ATTEMPTS:
             self.sent_at = 0.0
@@ -323,7 +355,7 @@ class Exchange:
                 self._pending = self._sent + self._pending
                 self._pending_complete = self._ended
             return True
-        self._fail(502, f"worker {self.worker} died")
+        self._fail(502, reason)
         return False
 
     def is_late(self, now: float, limit: float) -> bool:
@@ -361,7 +393,7 @@ class Exchange:
         window = self._client.answer_window
         credit = self._owed + window - self._window
         if credit > 0:
-            self.link.write(wire.encode_window(self.stream, credit))
+            self.link.open_window(self, credit)
             self._window = window
         else:
             self._window -= self._owed  # the client has opened more requests since: this one's share is smaller now

@@ -66,7 +66,7 @@ class WorkerLink(asyncio.Protocol):
         for exchange in streams.values():
             if exchange.link is None:
                 exchange.released()
-            elif exchange.worker_lost():
+            elif exchange.link_lost(f"worker {self.number} died"):
                 self._dispatcher.submit_again(exchange)
 
     def start(self, exchange: Exchange, request: bytes) -> None:
@@ -74,6 +74,16 @@ class WorkerLink(asyncio.Protocol):
         self._last = stream = self._last + 1 if self._last < _LAST_STREAM else 1
         self.streams[stream] = exchange
         self.write(exchange.begin(self, stream, request))
+        if not exchange.head.complete:
+            exchange.pour()
+
+    def send_content(self, exchange: Exchange, content: bytes, end: bool) -> None:
+        """Send content of a request."""
+        self.write(wire.encode_frame(wire.DATA, wire.END if end else 0, exchange.stream, b"", content))
+
+    def open_window(self, exchange: Exchange, credit: int) -> None:
+        """Let the worker send so many bytes more of an answer."""
+        self.write(wire.encode_window(exchange.stream, credit))
 
     def cancel(self, exchange: Exchange) -> bool:
         """Tell the worker that the exchange has no client any more; True if it has it still.

@@ -85,8 +85,7 @@ class ClientConnection:
         if exchange is not None:
             if exchange.status == 101 and exchange.link is not None:
                 exchange.feed(b"", True)
-            exchange.cancel()
-            self._edge.dispatcher.withdraw(exchange)
+            exchange.withdraw()
             reason = "the client left" if exchange.status != 101 else ""
             log_end(self._edge, exchange, self.stream, exchange.status or 499, reason)
 
@@ -153,8 +152,7 @@ class ClientConnection:
         if exchange is None:
             self.stream.abort()
             return
-        exchange.cancel()
-        self._edge.dispatcher.withdraw(exchange)
+        exchange.withdraw()
         if exchange.answered:
             self.abort_exchange(exchange, "the server stopped")
         else:
@@ -333,8 +331,7 @@ class ClientConnection:
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             # The content of a request that a worker already has.
-            exchange.cancel()
-            self._edge.dispatcher.withdraw(exchange)
+            exchange.withdraw()
             if exchange.answered:
                 log_end(self._edge, exchange, self.stream, exchange.status, refusal.reason)
                 self.stream.abort()

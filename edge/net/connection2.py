@@ -241,8 +241,7 @@ class Http2ClientConnection:
         is_open = exchange.head.upgrade and exchange.answered
         if is_open and exchange.link is not None:
             exchange.feed(b"", True)
-        exchange.cancel()
-        self._edge.dispatcher.withdraw(exchange)
+        exchange.withdraw()
         if exchange.is_held:
             self._core.hold()
         log_end(self._edge, exchange, self.stream, exchange.status or 499, "" if is_open else reason)
@@ -260,8 +259,7 @@ class Http2ClientConnection:
 
     def _end_early(self, exchange: Exchange, status: int, reason: str, fields: FieldPairs = ()) -> None:
         """Refuse a request that may be with a worker; if its answer has begun, break that off."""
-        exchange.cancel()
-        self._edge.dispatcher.withdraw(exchange)
+        exchange.withdraw()
         if exchange.answered:
             self.abort_exchange(exchange, reason)
         else:

@@ -6,8 +6,9 @@ import logging
 from time import monotonic
 from typing import Protocol
 
-from edge.dispatch.dispatcher import Dispatcher, Overloaded
 from edge.dispatch.exchange import Exchange
+from edge.dispatch.router import Router
+from edge.dispatch.target import Overloaded
 from edge.http.field import FieldMemory
 from edge.http.head import HeadParser
 from edge.http.http2 import Http2Limits
@@ -62,7 +63,7 @@ class Edge(Protocol):
     http2_limits: Http2Limits
     clock: Clock
     access_log: AccessLog | None
-    dispatcher: Dispatcher
+    router: Router
     max_body: int
     max_requests: int
     body_idle: float
@@ -92,13 +93,14 @@ class Refused(Exception):
 
 
 def submit(edge: Edge, policy: Policy, origin: Origin, exchange: Exchange) -> None:
-    """Let a request through the policies and to a worker.
+    """Let a request through the policies and to whoever serves it.
 
     Raises Refused if it does not get there.
     """
     try:
         request, exchange.request_id, exchange.client_address = policy.apply(exchange.head, origin, exchange.request_id)
-        edge.dispatcher.submit(exchange, request)
+        exchange.target = target = edge.router.find(exchange.head)
+        target.submit(exchange, request)
     except Answered as answer:
         raise Refused(answer.status, answer.reason, answer.fields, answer.content) from None
     except Overloaded as error:

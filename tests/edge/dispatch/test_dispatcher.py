@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from edge.dispatch.dispatcher import Overloaded
 from edge.dispatch.exchange import Exchange
+from edge.dispatch.target import Overloaded
 from tests.edge.dispatch.ends import HEAD, MemoryClient, WorkerEnd, dispatcher, exchange, worker
 from tests.ends import in_loop
 
