@@ -20,7 +20,6 @@ import logging
 import os
 import selectors
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,7 +42,7 @@ from edge.signals import STOPPING, Signals, reap_orphans
 from edge.standin import PASSED_ON
 from edge.status import describe, seen_of_workers, worker_rows
 from edge.tls.contexts import TlsServer
-from edge.upgrade import Predecessor, Successor
+from edge.upgrade import Predecessor, Upgrade
 from edge.watch import CodeWatch
 from edge.workers import Workers, plan_for
 from edge_backend.pool import Settled, StartFailure
@@ -58,8 +57,6 @@ SAME_WISH = 0.1
 EDGE_GRACE = 0.5
 # What an edge or a worker may take to end after it was told to, before it is killed.
 LAST_GRACE = 2.0
-# What a new master may take to end that is not to take over: it gives its own workers the last grace.
-UPGRADE_GRACE = LAST_GRACE + 3.0
 _NEVER = float("inf")
 
 
@@ -91,13 +88,13 @@ class Master:
         self._run_dir = parts.run_dir
         self._predecessor = parts.predecessor
         self._is_program = parts.is_program
-        self._upgrade: tuple[Successor, Reply | None] | None = None
         self._selector = selectors.DefaultSelector()
         self._keeper = KeeperProcess(parts.keeper, without_secret(os.environ))
         plan = plan_for(settings)
         self._workers = Workers(plan, parts.run_dir.path, self._selector, self._workers_changed, self._settled)
         self._edges = Edges(self._selector, self._greet, self._leave, self._heard)
         self._metrics = MetricsServer(parts.listeners, self._selector, lambda: (self._status(), self._edges.counts()))
+        self._upgrade = Upgrade([*self._listeners, *self._metrics.listeners], self._selector, self._succeeded)
         self._control = ControlServer(parts.run_dir.path, self._selector, self._command)
         self._replies: dict[int, list[Reply]] = {}
         self._signals = Signals()
@@ -229,8 +226,7 @@ class Master:
         self._watch.leave()
         if self._predecessor is not None:
             self._predecessor.leave()
-        if self._upgrade is not None:
-            self._upgrade[0].control.close()
+        self._upgrade.leave()
         self._selector.close()
 
     def _heard(self, _edge: Edge) -> None:
@@ -238,13 +234,12 @@ class Master:
         self._take_over()
 
     def _own_pids(self) -> set[int]:
-        upgrade = [self._upgrade[0].pid] if self._upgrade is not None else []
         return {
             *self._workers.pids,
             *(edge.pid for edge in self._edges),
             *self._keeper.pids,
             *self._watch.pids,
-            *upgrade,
+            *self._upgrade.pids,
         }
 
     # Reload.
@@ -325,32 +320,15 @@ class Master:
 
     def _begin_upgrade(self, reply: Reply | None) -> None:
         """Start another master that is to take over; `reply` gets the outcome."""
-        if self._upgrade is not None or not self._is_serving or self._stop_signals:
-            if reply is not None:
-                reply.refuse("upgrade: another one is under way, or the server is starting or ending; try again later")
-            return
-        logger.info("upgrade: the command %s starts again, and takes over when it serves", sys.orig_argv[1:])
-        successor = Successor([*self._listeners, *self._metrics.listeners], os.environ)
-        self._upgrade = successor, reply
-        self._selector.register(successor.control, selectors.EVENT_READ, self._upgrade_reports)
+        if self._is_serving and not self._stop_signals and not self._upgrade.is_under_way:
+            self._upgrade.begin(reply)
+        elif reply is not None:
+            reply.refuse("upgrade: another one is under way, or the server is starting or ending; try again later")
 
-    def _upgrade_reports(self) -> None:
-        assert self._upgrade is not None  # registered with it
-        successor, reply = self._upgrade
-        self._selector.unregister(successor.control)
-        if successor.read():
-            logger.info("upgrade: process %d has taken over; what runs here is finished", successor.pid)
-            self.successor = successor.pid
-            self._run_dir.give_up()
-            self._stop_signals += 1
-            if reply is not None:
-                reply.send(pid=successor.pid)
-            return
-        self._upgrade = None
-        successor.end(UPGRADE_GRACE)
-        logger.error("upgrade given up: the new server ended before it served; the old one goes on")
-        if reply is not None:
-            reply.refuse("upgrade given up: the new server ended before it served, see its log; the old one goes on")
+    def _succeeded(self, pid: int) -> None:
+        self.successor = pid
+        self._run_dir.give_up()
+        self._stop_signals += 1
 
     def _take_over(self) -> None:
         """Tell the predecessor, if there is one, as soon as everything serves here."""
@@ -430,8 +408,7 @@ class Master:
     def _end_processes(self) -> None:
         """Kill and reap whatever still runs: nothing outlives the master."""
         self._workers.stop()
-        if self._upgrade is not None and self.successor is None:
-            self._upgrade[0].end(UPGRADE_GRACE)
+        self._upgrade.end()
         self._watch.end()
         self._keeper.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
         self._edges.end()

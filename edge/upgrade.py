@@ -12,18 +12,81 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+import selectors
 import socket
 import subprocess
 import sys
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from edge import standin
+from edge.control import Reply
 from edge.net.listener import Listener
 
+logger = logging.getLogger("edge.master")
+
 VARIABLE = "EDGE_UPGRADE"
+# What a new master may take to end that is not to take over: it gives its own workers two seconds.
+UPGRADE_GRACE = 5.0
+
+
+class Upgrade:
+    """At most one upgrade, as the old master sees it. `succeeded` gets the process id of the one that has taken over.
+
+    `listeners` are handed on.
+    """
+
+    def __init__(
+        self, listeners: Sequence[Listener], selector: selectors.BaseSelector, succeeded: Callable[[int], None]
+    ) -> None:
+        self._listeners = listeners
+        self._selector = selector
+        self._succeeded = succeeded
+        self._under_way: tuple[Successor, Reply | None] | None = None
+
+    @property
+    def is_under_way(self) -> bool:
+        """True from `begin` on, until it has failed."""
+        return self._under_way is not None
+
+    @property
+    def pids(self) -> list[int]:
+        """The new master, if there is one."""
+        return [self._under_way[0].pid] if self._under_way is not None else []
+
+    def begin(self, reply: Reply | None) -> None:
+        """Start the new master; `reply` gets the outcome."""
+        logger.info("upgrade: the command %s starts again, and takes over when it serves", sys.orig_argv[1:])
+        successor = Successor(self._listeners, os.environ)
+        self._under_way = successor, reply
+        self._selector.register(successor.control, selectors.EVENT_READ, lambda: self._reports(successor, reply))
+
+    def leave(self) -> None:
+        """In a child: close what is the master's."""
+        if self._under_way is not None:
+            self._under_way[0].control.close()
+
+    def end(self) -> None:
+        """End a new master that is not ready: the server is to stop."""
+        if self._under_way is not None and not self._under_way[0].is_ready:
+            self._under_way[0].end(UPGRADE_GRACE)
+
+    def _reports(self, successor: Successor, reply: Reply | None) -> None:
+        self._selector.unregister(successor.control)
+        if successor.read():
+            logger.info("upgrade: process %d has taken over; what runs here is finished", successor.pid)
+            self._succeeded(successor.pid)
+            if reply is not None:
+                reply.send(pid=successor.pid)
+            return
+        self._under_way = None
+        successor.end(UPGRADE_GRACE)
+        logger.error("upgrade given up: the new server ended before it served; the old one goes on")
+        if reply is not None:
+            reply.refuse("upgrade given up: the new server ended before it served, see its log; the old one goes on")
 
 
 class Successor:
