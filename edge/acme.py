@@ -8,8 +8,8 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from edge.config import CertificateFiles
 from edge.config_acme import AcmeSettings
+from edge.config_tls import CertificateFiles
 from edge.errors import ConfigError
 from edge_certs.challenges import ChallengeStore
 from edge_certs.csr import is_covered, parse_name

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from edge.acme import KeptCertificates
-from edge.config import CertificateFiles, TlsSettings
+from edge.config_tls import CertificateFiles, TlsSettings
 from edge.tls.sni import SiteNames
 from edge_certs.ca import LocalAuthority
 from edge_certs.errors import naming, place

@@ -4,78 +4,35 @@ variables, `edge.run` and the help all come from here.
 
 import dataclasses
 import difflib
-import resource
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from edge.config_acme import AcmeSettings, refuse_acme_contradictions
+from edge.config_app import ApplicationSettings
+from edge.config_limits import LimitSettings, TimeoutSettings
 from edge.config_pool import PoolSettings, RunSettings
 from edge.config_reload import ReloadSettings
+from edge.config_tls import CertificateFiles, TlsSettings
 from edge.errors import ConfigError
 from edge.net.address import MAX_PORT, Address
 from edge.options import (
     GIB,
-    KIB,
     MIB,
     Option,
     Trusted,
     addresses,
-    application,
     choice,
-    computed,
     count,
-    directory,
-    file,
-    files,
     host,
-    names,
     networks,
     options_of,
-    prefix,
-    required,
     seconds,
     setting,
     size,
     switch,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class CertificateFiles:
-    """A PEM chain and its key; without a key, it is looked for beside the chain and inside it."""
-
-    cert: Path
-    key: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ApplicationSettings:
-    """Which application is served and how it is called. An empty `app_dir` is the current directory."""
-
-    target: str = required(application(), "app", help="the ASGI application; MODULE alone means MODULE:app")
-    app_dir: str = setting(
-        "", directory(), "--app-dir", shown="current directory", help="where the application is imported from"
-    )
-    factory: bool = setting(
-        False, switch(), "--factory", help="ATTR is called without arguments to get the application"
-    )
-    root_path: str = setting(
-        "", prefix(), "--root-path", shown="none", help="path under which the application is mounted"
-    )
-    lifespan: Literal["auto", "on", "off"] = setting(
-        "auto", choice("auto", "on", "off"), "--lifespan", help="send startup and shutdown to the application"
-    )
-    trust_strict: Literal["auto", "off"] = setting(
-        "auto",
-        choice("auto", "off"),
-        "--trust-strict",
-        help="off = when it calls out, do without what Python 3.13 added to verification (VERIFY_X509_STRICT)",
-    )
-    env_files: tuple[Path, ...] = setting(
-        (), files(), "--env-file", shown="none", help="NAME=VALUE lines for options and workers; repeatable"
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,36 +61,6 @@ class ListenSettings:
     backlog: int = setting(2048, count(1, MAX_PORT), "--backlog", help="connections that wait to be accepted")
 
 
-_KEY = Option(
-    ("--key",),
-    files(),
-    "key of the certificate at the same place; repeatable",
-    "privkey.pem or NAME.key beside it, or inside it",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class TlsSettings:
-    """What TLS is served with; plain HTTP when there are neither certificates nor `dev`."""
-
-    certificates: tuple[CertificateFiles, ...] = setting(
-        (), files(), "--cert", shown="none", help="certificate chain in PEM; repeatable", beside=(_KEY,)
-    )
-    dev: bool = setting(False, switch(), "--dev", help="HTTPS on localhost:8443 with a certificate made here")
-    dev_names: tuple[str, ...] = setting(
-        (), names(), "--dev-name", shown="none", help="name or address that --dev serves besides localhost; repeatable"
-    )
-    dev_authority: str = setting(
-        "", file(), "--dev-authority", shown="the root of this user", help="intermediate for --dev in a container"
-    )
-    http2: Literal["auto", "on", "off"] = setting(
-        "auto",
-        choice("auto", "on", "off"),
-        "--http2",
-        help="offer HTTP/2 over TLS; auto = if its fast codec is installed",
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class ForwardSettings:
     """Whose forwarding fields are believed: peers in these networks, and those on Unix sockets."""
@@ -148,89 +75,6 @@ class ForwardSettings:
         help="peers whose X-Forwarded-* count: addresses, networks, unix, or * for everyone; repeatable",
     )
     trust_unix: bool = False
-
-
-def connection_limit(open_files: int) -> int:
-    """Return the connections that an edge process takes by default, from its limit of open files.
-
-    The other 30 % are for workers, files and logs.
-    """
-    return 10_000 if open_files == resource.RLIM_INFINITY else max(1, min(10_000, open_files * 7 // 10))
-
-
-def _default_connections() -> int:
-    return connection_limit(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-
-
-@dataclass(frozen=True, slots=True)
-class LimitSettings:
-    """What is refused when it exceeds this. Sizes in bytes; `max_body` 0 is no limit."""
-
-    max_request_line: int = setting(8 * KIB, size(64, MIB), "--max-request-line", help="longest request line (414)")
-    max_header_size: int = setting(32 * KIB, size(256, MIB), "--max-header-size", help="all header fields (431)")
-    max_headers: int = setting(100, count(1, 10_000), "--max-headers", help="number of header fields (431)")
-    max_body: int = setting(100 * MIB, size(0, 2**50), "--max-body", help="request body (413); 0 = no limit")
-    max_connections: int = computed(
-        _default_connections,
-        count(1, 1_000_000),
-        "--max-connections",
-        shown="10000, or 70 % of the open files allowed if that is less",
-        help="connections of one edge process",
-    )
-    keepalive_requests: int = setting(
-        10_000, count(1, 10**9), "--keepalive-requests", help="requests on one connection before it is closed"
-    )
-    worker_concurrency: int = setting(
-        100, count(1, 100_000), "--worker-concurrency", help="requests that run in one worker at a time"
-    )
-    queue: int = setting(1024, count(0, 1_000_000), "--queue", help="requests that wait for a worker (503)")
-    http2_streams: int = setting(
-        100, count(1, 10_000), "--http2-max-streams", help="requests at a time on one HTTP/2 connection"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class TimeoutSettings:
-    """What is ended when it takes longer. Seconds; `body_min_rate` in bytes per second, 0 is off."""
-
-    tls_handshake: float = setting(10.0, seconds(), "--tls-handshake-timeout", help="to finish the TLS handshake")
-    header: float = setting(10.0, seconds(), "--header-timeout", help="to send a request head (408)")
-    body_idle: float = setting(30.0, seconds(), "--body-idle-timeout", help="between two pieces of a body (408)")
-    body_min_rate: int = setting(
-        500, size(0, GIB), "--body-min-rate", help="bytes a second that a body must keep after 20 s (408); 0 = off"
-    )
-    write_stall: float = setting(60.0, seconds(), "--write-stall-timeout", help="without a byte taken by the client")
-    keep_alive: float = setting(
-        75.0,
-        seconds(0),
-        "--keepalive-timeout",
-        "--timeout-keep-alive",
-        "--keep-alive",
-        help="between two requests of a connection; 0 = close after each",
-    )
-    queue: float = setting(10.0, seconds(0), "--queue-timeout", help="in the queue for a worker (503)")
-    drain: float = setting(
-        30.0,
-        seconds(0),
-        "--drain-timeout",
-        "--timeout-graceful-shutdown",
-        "--graceful-timeout",
-        help="to finish what runs when the server stops",
-    )
-    startup: float = setting(60.0, seconds(), "--startup-timeout", help="for a worker to become ready")
-    worker: float = setting(
-        30.0, seconds(), "--worker-timeout", help="without a sign of life of a worker's event loop until it is replaced"
-    )
-    app: float = setting(
-        0.0, seconds(0), "--app-timeout", shown="none", help="for the application to begin its answer (504); 0 = none"
-    )
-    disconnect_grace: float = setting(
-        0.0,
-        seconds(0),
-        "--disconnect-grace",
-        shown="for ever",
-        help="that an application call may go on after its client left; 0 = for ever",
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from edge.acme import KeptCertificates
 from edge.certificates import CertificateWatch, load_certificates
-from edge.config import TlsSettings
+from edge.config_tls import TlsSettings
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 from edge_certs.errors import CertificateError
 from edge_certs.x509 import Certificate

@@ -19,7 +19,8 @@ import httpx
 import pytest
 
 from edge.cli import INTERRUPTED
-from edge.config import LimitSettings, TimeoutSettings, WebSocketSettings, section_options
+from edge.config import WebSocketSettings, section_options
+from edge.config_limits import LimitSettings, TimeoutSettings
 from edge.errors import ConfigError, StartError
 from edge.http import chunked, flood, frames, head, hpack_table, http2, incoming, rules, windows
 from edge.net import connection2, stream

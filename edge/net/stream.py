@@ -20,7 +20,7 @@ from enum import IntEnum
 from time import monotonic
 from typing import Protocol, cast
 
-from edge.config import TimeoutSettings
+from edge.config_limits import TimeoutSettings
 from edge.tls.channel import PlainHttpError, State, TlsChannel, TlsError
 from edge.tls.contexts import TlsServer
 from edge_backend import wire

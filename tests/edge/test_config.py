@@ -7,22 +7,20 @@ from typing import Any
 
 import pytest
 
-from edge import config, config_pool
+from edge import config_limits, config_pool
 from edge.config import (
-    ApplicationSettings,
-    CertificateFiles,
     ForwardSettings,
     Given,
-    LimitSettings,
     ListenSettings,
     LogSettings,
     ServeSettings,
-    TimeoutSettings,
-    TlsSettings,
     WebSocketSettings,
     all_options,
     build_settings,
 )
+from edge.config_app import ApplicationSettings
+from edge.config_limits import LimitSettings, TimeoutSettings
+from edge.config_tls import CertificateFiles, TlsSettings
 from edge.cpus import allowed_cpus
 from edge.errors import ConfigError
 from edge.net.address import TcpAddress, UnixAddress
@@ -57,12 +55,12 @@ def test_application_alone_gives_the_documented_defaults() -> None:
     [(resource.RLIM_INFINITY, 10_000), (1_048_576, 10_000), (1024, 716), (10, 7), (1, 1)],
 )
 def test_connections_are_bounded_by_the_open_files(open_files: int, connections: int) -> None:
-    assert config.connection_limit(open_files) == connections
+    assert config_limits.connection_limit(open_files) == connections
 
 
 def test_default_of_connections_is_asked_of_the_system() -> None:
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert LimitSettings().max_connections == config.connection_limit(soft)
+    assert LimitSettings().max_connections == config_limits.connection_limit(soft)
 
 
 @pytest.mark.parametrize(("cpus", "edges"), [(1, 1), (2, 1), (4, 1), (7, 1), (8, 2), (64, 16)])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.certificates import DevMaker
-from edge.config import TlsSettings
+from edge.config_tls import TlsSettings
 from edge_certs.ca import LocalAuthority
 from edge_certs.errors import CertificateError
 from edge_certs.x509 import parse_chain

@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from edge.certificates import CertificateWatch, DevMaker, load_certificates
-from edge.config import CertificateFiles, TlsSettings
+from edge.config_tls import CertificateFiles, TlsSettings
 from edge.errors import ConfigError
 from edge.net.listener import Listener
 from edge.rundir import run_directory

@@ -1,0 +1,45 @@
+"""The settings of TLS: certificates from files, those of development, and what is offered."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from edge.options import Option, choice, file, files, names, setting, switch
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateFiles:
+    """A PEM chain and its key; without a key, it is looked for beside the chain and inside it."""
+
+    cert: Path
+    key: Path | None = None
+
+
+_KEY = Option(
+    ("--key",),
+    files(),
+    "key of the certificate at the same place; repeatable",
+    "privkey.pem or NAME.key beside it, or inside it",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsSettings:
+    """What TLS is served with; plain HTTP when there are neither certificates nor `dev`."""
+
+    certificates: tuple[CertificateFiles, ...] = setting(
+        (), files(), "--cert", shown="none", help="certificate chain in PEM; repeatable", beside=(_KEY,)
+    )
+    dev: bool = setting(False, switch(), "--dev", help="HTTPS on localhost:8443 with a certificate made here")
+    dev_names: tuple[str, ...] = setting(
+        (), names(), "--dev-name", shown="none", help="name or address that --dev serves besides localhost; repeatable"
+    )
+    dev_authority: str = setting(
+        "", file(), "--dev-authority", shown="the root of this user", help="intermediate for --dev in a container"
+    )
+    http2: Literal["auto", "on", "off"] = setting(
+        "auto",
+        choice("auto", "on", "off"),
+        "--http2",
+        help="offer HTTP/2 over TLS; auto = if its fast codec is installed",
+    )
