@@ -7,58 +7,25 @@ import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edge.config_acme import AcmeSettings, refuse_acme_contradictions
 from edge.config_app import ApplicationSettings
 from edge.config_limits import LimitSettings, TimeoutSettings
+from edge.config_listen import ListenSettings
+from edge.config_logs import LogSettings
 from edge.config_pool import PoolSettings, RunSettings
 from edge.config_reload import ReloadSettings
 from edge.config_tls import CertificateFiles, TlsSettings
+from edge.config_websocket import WebSocketSettings
 from edge.errors import ConfigError
-from edge.net.address import MAX_PORT, Address
 from edge.options import (
-    GIB,
-    MIB,
     Option,
     Trusted,
-    addresses,
-    choice,
-    count,
-    host,
     networks,
     options_of,
-    seconds,
     setting,
-    size,
-    switch,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ListenSettings:
-    """Where connections are taken. Empty `binds` stand for the defaults, see edge.net.listener."""
-
-    binds: tuple[Address, ...] = setting(
-        (),
-        addresses(),
-        "--bind",
-        "-b",
-        shown="[::]:443 with a certificate, 127.0.0.1:8000 without",
-        help="HOST:PORT, :PORT, unix:PATH or fd://N; TLS when there is a certificate; repeatable",
-    )
-    http_binds: tuple[Address, ...] = setting(
-        (),
-        addresses(),
-        "--http-bind",
-        shown="[::]:80 with a certificate",
-        help="plain HTTP listener beside it; repeatable",
-    )
-    host: str | None = setting(None, host(), "--host", shown="see --bind", help="host of the default listener")
-    port: int | None = setting(
-        None, count(0, MAX_PORT), "--port", shown="see --bind", help="port of the default listener; 0 = any free one"
-    )
-    backlog: int = setting(2048, count(1, MAX_PORT), "--backlog", help="connections that wait to be accepted")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,34 +42,6 @@ class ForwardSettings:
         help="peers whose X-Forwarded-* count: addresses, networks, unix, or * for everyone; repeatable",
     )
     trust_unix: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class WebSocketSettings:
-    """WebSocket connections. Bytes and seconds; a `ping_interval` or `ping_timeout` of 0 is off."""
-
-    max_size: int = setting(16 * MIB, size(1, GIB), "--ws-max-size", help="largest message (close code 1009)")
-    ping_interval: float = setting(20.0, seconds(0), "--ws-ping-interval", help="between two pings; 0 = none")
-    ping_timeout: float = setting(20.0, seconds(0), "--ws-ping-timeout", help="for the pong; 0 = for ever")
-    per_message_deflate: bool = setting(
-        True, switch(), "--ws-per-message-deflate", help="compress messages when the client offers it"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class LogSettings:
-    """What is logged and how; `auto` is readable on a terminal and JSON lines otherwise."""
-
-    level: Literal["critical", "error", "warning", "info", "debug"] = setting(
-        "info",
-        choice("critical", "error", "warning", "info", "debug"),
-        "--log-level",
-        help="least level that is logged",
-    )
-    access_log: bool = setting(True, switch(), "--access-log", help="one line for each request")
-    format: Literal["auto", "json", "console"] = setting(
-        "auto", choice("auto", "json", "console"), "--log-format", help="auto = console on a terminal, else json"
-    )
 
 
 @dataclass(frozen=True, slots=True)

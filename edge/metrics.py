@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from edge.config import ListenSettings
+from edge.config_listen import ListenSettings
 from edge.http.events import Refusal, RequestHead
 from edge.http.head import HeadLimits, HeadParser
 from edge.http.http1 import Http1Connection

@@ -19,8 +19,9 @@ import httpx
 import pytest
 
 from edge.cli import INTERRUPTED
-from edge.config import WebSocketSettings, section_options
+from edge.config import section_options
 from edge.config_limits import LimitSettings, TimeoutSettings
+from edge.config_websocket import WebSocketSettings
 from edge.errors import ConfigError, StartError
 from edge.http import chunked, flood, frames, head, hpack_table, http2, incoming, rules, windows
 from edge.net import connection2, stream

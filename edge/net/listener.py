@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from edge.config import ListenSettings
+from edge.config_listen import ListenSettings
 from edge.errors import ConfigError
 from edge.net.address import Address, FdAddress, TcpAddress, UnixAddress
 

@@ -11,16 +11,16 @@ from edge import config_limits, config_pool
 from edge.config import (
     ForwardSettings,
     Given,
-    ListenSettings,
-    LogSettings,
     ServeSettings,
-    WebSocketSettings,
     all_options,
     build_settings,
 )
 from edge.config_app import ApplicationSettings
 from edge.config_limits import LimitSettings, TimeoutSettings
+from edge.config_listen import ListenSettings
+from edge.config_logs import LogSettings
 from edge.config_tls import CertificateFiles, TlsSettings
+from edge.config_websocket import WebSocketSettings
 from edge.cpus import allowed_cpus
 from edge.errors import ConfigError
 from edge.net.address import TcpAddress, UnixAddress

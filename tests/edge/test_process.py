@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from edge.config import ListenSettings, build_settings
+from edge.config import build_settings
+from edge.config_listen import ListenSettings
 from edge.net.address import UnixAddress
 from edge.net.listener import Listener, close_listeners, open_listeners, start_listening
 from edge.process import EdgeProcess

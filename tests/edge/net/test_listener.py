@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge.config import ListenSettings
+from edge.config_listen import ListenSettings
 from edge.errors import ConfigError
 from edge.net.address import Address, FdAddress, TcpAddress, UnixAddress
 from edge.net.listener import Listener, close_listeners, open_listeners, start_listening
