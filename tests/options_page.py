@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from edge.config import SECTIONS, section_options
@@ -52,7 +53,8 @@ def _spelling(option: Option) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
+    """Return the text as Markdown shows it letter by letter, in a cell of a table."""
+    return re.sub(r"([|*_\[\]<>])", r"\\\1", text)
 
 
 if __name__ == "__main__":

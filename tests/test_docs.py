@@ -34,7 +34,7 @@ from tests.process.server import DEADLINE, ROOT, Authority, Server, clean_enviro
 
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", *DOCS.rglob("*.md")])
-_BLOCK = re.compile(r"^```(\w+)(?: ([\w.]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r'^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 # What was answered is logged by then, also on a machine that is busy.
 LOGGED = 10.0
@@ -76,8 +76,14 @@ def test_links_lead_to_what_exists(page: Path) -> None:
 
 
 def test_every_page_is_reachable_from_the_index() -> None:
-    linked = {(DOCS / target).resolve() for target in _LINK.findall((DOCS / "index.md").read_text())}
-    assert linked >= {page for page in DOCS.rglob("*.md") if page.name != "index.md"}
+    waiting, reached = [DOCS / "index.md"], set[Path]()
+    while waiting:
+        page = waiting.pop()
+        reached.add(page)
+        targets = {target.partition("#")[0] for target in _LINK.findall(page.read_text()) if "://" not in target}
+        linked = {(page.parent / target).resolve() for target in targets if target.endswith(".md")}
+        waiting += [target for target in linked - reached if target not in waiting]
+    assert reached >= set(DOCS.rglob("*.md"))
 
 
 def test_page_of_the_options_is_made_from_the_source() -> None:

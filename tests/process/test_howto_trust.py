@@ -19,7 +19,7 @@ from tests.process.server import DEADLINE, ROOT, Server, clean_environment
 from tests.process.tls_proxy import encrypted, site
 
 PAGE = ROOT / "docs/howto/corporate-proxy.md"
-BLOCK = re.compile(r"^```(\w+)(?: ([\w.]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r'^```(\w+)(?: title="([\w.]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 INTRANET = "https://intranet.corp.example/"
 
 
