@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import json
+import re
 import shlex
 import ssl
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
 
 from tests.interop.chromium import browsing
 from tests.process.server import DEADLINE, ROOT, Server, clean_environment, wait_until
@@ -48,14 +52,12 @@ def running(path: Path, home: Path) -> Iterator[Example]:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_example_runs_by_the_command_in_its_first_line(path: Path, tmp_path: Path) -> None:
-    pytest.importorskip("fastapi", reason="fastapi is not installed")
     with running(path, tmp_path) as example, example.client() as client:
         assert client.get("/").status_code == 200
     assert example.server.process.returncode == 0
 
 
 def test_orders_answer_before_their_mail_is_sent(tmp_path: Path) -> None:
-    pytest.importorskip("fastapi", reason="fastapi is not installed")
     with running(ROOT / "examples/orders.py", tmp_path) as example, example.client() as client:
         taken = client.post("/orders", params={"email": "ada@example.org"})
         assert (taken.status_code, taken.json()["mail_sent"]) == (201, False)
@@ -69,8 +71,43 @@ def test_orders_answer_before_their_mail_is_sent(tmp_path: Path) -> None:
         }
 
 
+def test_clock_ticks_as_it_is_read(tmp_path: Path) -> None:
+    with running(ROOT / "examples/clock.py", tmp_path) as example, example.client() as client:
+        with client.stream("GET", "/ticks", params={"pause": 0.01}) as answer:
+            assert answer.headers["content-type"].startswith("text/event-stream")
+            lines = [line for line, _ in zip((line for line in answer.iter_lines() if line), range(3), strict=False)]
+        assert all(re.fullmatch(r"data: \d\d:\d\d:\d\d", line) for line in lines), lines
+        assert len(lines) == 3
+        assert client.get("/ticks", params={"pause": 0}).status_code == 400
+
+
+def test_digest_reads_an_upload_piece_by_piece(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 80_000  # 20 MB, above Quart's own limit
+    pieces = (content[start : start + 65_536] for start in range(0, len(content), 65_536))
+    with running(ROOT / "examples/digest.py", tmp_path) as example, example.client() as client:
+        assert client.put("/digest", content=pieces).text == f"{hashlib.sha256(content).hexdigest()}\n"
+
+
+def test_guestbook_tells_every_reader_who_signed(tmp_path: Path) -> None:
+    with running(ROOT / "examples/guestbook.py", tmp_path) as example:
+        asyncio.run(asyncio.wait_for(_sign(example), DEADLINE))
+
+
+async def _sign(example: Example) -> None:
+    address = f"wss://localhost:{example.server.port}/guests"
+    context = example.context()
+    async with (
+        connect(address, ssl=context, proxy=None, origin=Origin(example.url)) as first,
+        connect(address, ssl=context, proxy=None, origin=Origin(example.url)) as second,
+    ):
+        await second.send("Grace")
+        assert [await first.recv(), await second.recv()] == ["Grace", "Grace"]
+    with pytest.raises(InvalidStatus, match="403"):
+        async with connect(address, ssl=context, proxy=None, origin=Origin("https://elsewhere.example")):
+            pass
+
+
 def test_chat_passes_messages_to_everyone_and_survives_who_leaves(tmp_path: Path) -> None:
-    pytest.importorskip("starlette", reason="starlette is not installed")
     with running(ROOT / "examples/chat.py", tmp_path) as example:
         asyncio.run(asyncio.wait_for(_chat(example), DEADLINE))
 
@@ -86,7 +123,6 @@ async def _chat(example: Example) -> None:
 
 
 def test_two_browser_windows_chat_over_https(tmp_path: Path) -> None:
-    pytest.importorskip("starlette", reason="starlette is not installed")
     with (
         running(ROOT / "examples/chat.py", tmp_path / "home") as example,
         browsing(tmp_path, example.root) as browser,
