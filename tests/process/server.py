@@ -190,7 +190,7 @@ class Server:
                 self.process.wait(DEADLINE)
             except subprocess.TimeoutExpired:
                 self._kill_all()
-                raise AssertionError("the server did not end in time")
+                raise AssertionError("the server did not end in time") from None
         code = self.wait_end()
         for stream in (self.process.stdout, self.process.stderr):
             if stream is not None:
