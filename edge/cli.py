@@ -11,6 +11,7 @@ from edge.cli_cert.group import cert_group
 from edge.cli_compose import compose_group
 from edge.cli_trust.group import trust_group
 from edge.config import SECTIONS, Given, all_options, nearest, section_options
+from edge.config_foreign import advice_for
 from edge.envfile import read_settings
 from edge.errors import ConfigError, EdgeError
 from edge.options import Option
@@ -121,6 +122,9 @@ def _usage(error: click.ClickException) -> str:
     """Say what click says in our form: lower case, one line, the nearest flag, what to do."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     if isinstance(error, click.NoSuchOption) and context is not None:
+        advice = advice_for(error.option_name)
+        if advice:
+            return f"{error.option_name}: {advice}"
         flags = [flag for item in context.command.params for flag in (*item.opts, *item.secondary_opts)]
         long = [flag for flag in flags if flag.startswith("--")]
         hint = nearest(error.option_name, long) or f"; see {context.command_path} --help"

@@ -11,8 +11,9 @@ from typing import Any
 
 from edge.config_acme import AcmeSettings, refuse_acme_contradictions
 from edge.config_app import ApplicationSettings
+from edge.config_foreign import ForeignSettings, advice_for
 from edge.config_limits import LimitSettings, TimeoutSettings
-from edge.config_listen import ListenSettings
+from edge.config_listen import ListenSettings, all_binds
 from edge.config_logs import LogSettings
 from edge.config_pool import PoolSettings, RunSettings
 from edge.config_reload import ReloadSettings
@@ -59,6 +60,7 @@ class ServeSettings:
     pool: PoolSettings = field(default_factory=PoolSettings)
     reload: ReloadSettings = field(default_factory=ReloadSettings)
     run: RunSettings = field(default_factory=RunSettings)
+    foreign: ForeignSettings = field(default_factory=ForeignSettings)
     logs: LogSettings = field(default_factory=LogSettings)
     # What env files say, for workers; see edge.envfile.
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -78,6 +80,7 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("Development", ReloadSettings),
     ("Process", RunSettings),
     ("Logs", LogSettings),
+    ("Accepted for others", ForeignSettings),
 )
 
 
@@ -124,7 +127,7 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
     trusted = parsed.get("trusted_proxy", ())
     return ServeSettings(
         application=_part(ApplicationSettings, parsed),
-        listen=_part(ListenSettings, parsed),
+        listen=_part(ListenSettings, {**parsed, "bind": all_binds(parsed)}),
         tls=dataclasses.replace(_part(TlsSettings, parsed), certificates=_pairs(parsed)),
         acme=acme,
         forward=ForwardSettings(tuple(network for network in trusted if network is not None), None in trusted),
@@ -134,6 +137,7 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
         pool=_part(PoolSettings, {"workers": 1, **parsed} if parsed.get("reload") else parsed),
         reload=_part(ReloadSettings, parsed),
         run=_part(RunSettings, parsed),
+        foreign=_part(ForeignSettings, parsed),
         logs=_part(LogSettings, parsed),
     )
 
@@ -159,7 +163,7 @@ def _by_key(values: Mapping[str, object]) -> dict[str, Given]:
     found: dict[str, Given] = {}
     for name, value in values.items():
         if name not in keys:
-            raise ConfigError(f"{name}: unknown option{nearest(name, list(keys))}")
+            raise ConfigError(f"{name}: {advice_for(name) or f'unknown option{nearest(name, list(keys))}'}")
         if value is None:
             continue
         if keys[name] in found:
@@ -208,11 +212,10 @@ def _refuse_contradictions(given: Mapping[str, Given], parsed: Mapping[str, Any]
         if key in given and not parsed.get("dev"):
             raise ConfigError(f"{given[key].name}: without --dev it is for nothing; add --dev")
     for key in ("host", "port"):
-        if key in given and "bind" in given:
-            raise ConfigError(f"{given[key].name}: {given['bind'].name} is given too; put host and port into it")
-    binds = [
-        str(bind) for bind in (*parsed.get("bind", ()), *parsed.get("http_bind", ())) if not str(bind).endswith(":0")
-    ]
+        for other, advice in (("bind", "put host and port into it"), ("uds", "leave out one"), ("fd", "leave out one")):
+            if key in given and other in given:
+                raise ConfigError(f"{given[key].name}: {given[other].name} is given too; {advice}")
+    binds = [str(bind) for bind in (*all_binds(parsed), *parsed.get("http_bind", ())) if not str(bind).endswith(":0")]
     for bind in binds:
         if binds.count(bind) > 1:
             raise ConfigError(f"cannot listen on {bind}: given twice; leave out one")

@@ -13,13 +13,23 @@ class ApplicationSettings:
 
     target: str = required(application(), "app", help="the ASGI application; MODULE alone means MODULE:app")
     app_dir: str = setting(
-        "", directory(), "--app-dir", shown="current directory", help="where the application is imported from"
+        "",
+        directory(),
+        "--app-dir",
+        "--working-dir",
+        shown="current directory",
+        help="where the application is imported from",
     )
     factory: bool = setting(
         False, switch(), "--factory", help="ATTR is called without arguments to get the application"
     )
     root_path: str = setting(
-        "", prefix(), "--root-path", shown="none", help="path under which the application is mounted"
+        "",
+        prefix(),
+        "--root-path",
+        "--url-path-prefix",
+        shown="none",
+        help="path under which the application is mounted",
     )
     lifespan: Literal["auto", "on", "off"] = setting(
         "auto", choice("auto", "on", "off"), "--lifespan", help="send startup and shutdown to the application"
@@ -31,5 +41,10 @@ class ApplicationSettings:
         help="off = when it calls out, do without what Python 3.13 added to verification (VERIFY_X509_STRICT)",
     )
     env_files: tuple[Path, ...] = setting(
-        (), files(), "--env-file", shown="none", help="NAME=VALUE lines for options and workers; repeatable"
+        (),
+        files(),
+        "--env-file",
+        "--env-files",
+        shown="none",
+        help="NAME=VALUE lines for options and workers; repeatable",
     )

@@ -22,10 +22,18 @@ def _default_connections() -> int:
 class LimitSettings:
     """What is refused when it exceeds this. Sizes in bytes; `max_body` 0 is no limit."""
 
-    max_request_line: int = setting(8 * KIB, size(64, MIB), "--max-request-line", help="longest request line (414)")
-    max_header_size: int = setting(32 * KIB, size(256, MIB), "--max-header-size", help="all header fields (431)")
-    max_headers: int = setting(100, count(1, 10_000), "--max-headers", help="number of header fields (431)")
-    max_body: int = setting(100 * MIB, size(0, 2**50), "--max-body", help="request body (413); 0 = no limit")
+    max_request_line: int = setting(
+        8 * KIB, size(64, MIB), "--max-request-line", "--limit-request-line", help="longest request line (414)"
+    )
+    max_header_size: int = setting(
+        32 * KIB, size(256, MIB), "--max-header-size", "--h11-max-incomplete-event-size", help="all header fields (431)"
+    )
+    max_headers: int = setting(
+        100, count(1, 10_000), "--max-headers", "--limit-request-fields", help="number of header fields (431)"
+    )
+    max_body: int = setting(
+        100 * MIB, size(0, 2**50), "--max-body", "--limit-request-body", help="request body (413); 0 = no limit"
+    )
     max_connections: int = computed(
         _default_connections,
         count(1, 1_000_000),
@@ -37,11 +45,21 @@ class LimitSettings:
         10_000, count(1, 10**9), "--keepalive-requests", help="requests on one connection before it is closed"
     )
     worker_concurrency: int = setting(
-        100, count(1, 100_000), "--worker-concurrency", help="requests that run in one worker at a time"
+        100,
+        count(1, 100_000),
+        "--worker-concurrency",
+        "--limit-concurrency",
+        help="requests that run in one worker at a time",
     )
-    queue: int = setting(1024, count(0, 1_000_000), "--queue", help="requests that wait for a worker (503)")
+    queue: int = setting(
+        1024, count(0, 1_000_000), "--queue", "--queue-size", help="requests that wait for a worker (503)"
+    )
     http2_streams: int = setting(
-        100, count(1, 10_000), "--http2-max-streams", help="requests at a time on one HTTP/2 connection"
+        100,
+        count(1, 10_000),
+        "--http2-max-streams",
+        "--http2-max-concurrent-streams",
+        help="requests at a time on one HTTP/2 connection",
     )
 
 
@@ -50,8 +68,12 @@ class TimeoutSettings:
     """What is ended when it takes longer. Seconds; `body_min_rate` in bytes per second, 0 is off."""
 
     tls_handshake: float = setting(10.0, seconds(), "--tls-handshake-timeout", help="to finish the TLS handshake")
-    header: float = setting(10.0, seconds(), "--header-timeout", help="to send a request head (408)")
-    body_idle: float = setting(30.0, seconds(), "--body-idle-timeout", help="between two pieces of a body (408)")
+    header: float = setting(
+        10.0, seconds(), "--header-timeout", "--timeout-request-headers", help="to send a request head (408)"
+    )
+    body_idle: float = setting(
+        30.0, seconds(), "--body-idle-timeout", "--timeout-request-body", help="between two pieces of a body (408)"
+    )
     body_min_rate: int = setting(
         500, size(0, GIB), "--body-min-rate", help="bytes a second that a body must keep after 20 s (408); 0 = off"
     )
@@ -73,12 +95,24 @@ class TimeoutSettings:
         "--graceful-timeout",
         help="to finish what runs when the server stops",
     )
-    startup: float = setting(60.0, seconds(), "--startup-timeout", help="for a worker to become ready")
+    startup: float = setting(
+        60.0, seconds(), "--startup-timeout", "--timeout-startup", help="for a worker to become ready"
+    )
     worker: float = setting(
-        30.0, seconds(), "--worker-timeout", help="without a sign of life of a worker's event loop until it is replaced"
+        30.0,
+        seconds(),
+        "--worker-timeout",
+        "--timeout-worker",
+        "--timeout-worker-healthcheck",
+        help="without a sign of life of a worker's event loop until it is replaced",
     )
     app: float = setting(
-        0.0, seconds(0), "--app-timeout", shown="none", help="for the application to begin its answer (504); 0 = none"
+        0.0,
+        seconds(0),
+        "--app-timeout",
+        "--timeout-request",
+        shown="none",
+        help="for the application to begin its answer (504); 0 = none",
     )
     disconnect_grace: float = setting(
         0.0,

@@ -40,6 +40,7 @@ class ReloadSettings:
         (),
         _several(directory(), "DIR"),
         "--reload-dir",
+        "--reload-paths",
         shown="--app-dir",
         help="directory that is watched, with those in it; repeatable",
     )

@@ -16,7 +16,11 @@ class CertificateFiles:
 
 
 _KEY = Option(
-    ("--key",),
+    (
+        "--key",
+        "--ssl-keyfile",
+        "--keyfile",
+    ),
     files(),
     "key of the certificate at the same place; repeatable",
     "privkey.pem or NAME.key beside it, or inside it",
@@ -28,7 +32,15 @@ class TlsSettings:
     """What TLS is served with; plain HTTP when there are neither certificates nor `dev`."""
 
     certificates: tuple[CertificateFiles, ...] = setting(
-        (), files(), "--cert", shown="none", help="certificate chain in PEM; repeatable", beside=(_KEY,)
+        (),
+        files(),
+        "--cert",
+        "--ssl-certfile",
+        "--certfile",
+        "--ssl-certificate",
+        shown="none",
+        help="certificate chain in PEM; repeatable",
+        beside=(_KEY,),
     )
     dev: bool = setting(False, switch(), "--dev", help="HTTPS on localhost:8443 with a certificate made here")
     dev_names: tuple[str, ...] = setting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Callable
 
@@ -21,6 +22,8 @@ from edge.upgrade import Predecessor, stand_in
 from edge_certs.challenges import HTTP_01
 from edge_certs.x509 import Certificate
 
+logger = logging.getLogger("edge.server")
+
 
 def serve(read_settings: Callable[[], ServeSettings], *, is_program: bool = False) -> int:
     """Serve until a signal or a command ends it; return the exit code. Each reload reads the settings again.
@@ -33,6 +36,8 @@ def serve(read_settings: Callable[[], ServeSettings], *, is_program: bool = Fals
     settings = read_settings()
     predecessor = Predecessor.find(os.environ)
     set_up_logging(settings.logs.level)
+    for remark in settings.foreign.remarks():
+        logger.info("%s", remark)
     kept = KeptCertificates.open(settings.acme, os.environ, settings.logs.level)
     watch = CertificateWatch(watched_files(settings.tls, kept))
     certificates = load_certificates(settings.tls, kept, is_start=True)

@@ -6,19 +6,18 @@ before anything runs), starts the workers, and only then lets clients in.
 
 import contextlib
 import errno
+import grp
 import os
+import pwd
 import socket
 import stat
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from edge.config_listen import ListenSettings
 from edge.errors import ConfigError
 from edge.net.address import Address, FdAddress, TcpAddress, UnixAddress
-
-# Who may connect to a Unix socket: its owner and its group. A front end before us runs as a member of the group.
-UNIX_MODE = 0o660
 
 HTTPS_PORT, HTTP_PORT, DEV_PORT, PLAIN_PORT = 443, 80, 8443, 8000
 # Where a default port goes that is not permitted.
@@ -60,12 +59,16 @@ class _Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class _Tcp:
-    """Hosts that share a port. `movable`: it is our default, so a port that is not permitted is exchanged."""
+    """Hosts that share a port. `movable`: it is our default, so a port that is not permitted is exchanged.
+
+    `dual`: `::` takes IPv4 as well.
+    """
 
     hosts: tuple[str, ...]
     port: int
     tls: bool
     movable: bool = False
+    dual: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ def open_listeners(settings: ListenSettings, *, has_certificate: bool, dev: bool
     Without `binds`: with a certificate every interface on 443, and on 80 for plain HTTP unless `port` was
     chosen (8443 and 8080 where those are not permitted); with `dev` the loopback addresses on 8443; else plain
     HTTP on 127.0.0.1:8000. `http_binds` take the place of the plain listener. An empty host is IPv4 and IPv6 in
-    one socket; `::` is IPv6 alone.
+    one socket, and so is `::` unless IPv4 addresses are bound to the same port.
 
     Raises ConfigError if an address cannot be bound; everything bound before is closed again.
     """
@@ -92,7 +95,7 @@ def open_listeners(settings: ListenSettings, *, has_certificate: bool, dev: bool
         undo.callback(lambda: close_listeners(opened))
         for wanted in _plan(settings, has_certificate=has_certificate, dev=dev):
             if isinstance(wanted, _Other):
-                opened.append(_open_other(wanted))
+                opened.append(_open_other(wanted, settings))
                 continue
             listeners, port = _open_tcp(wanted)
             opened += listeners
@@ -125,9 +128,10 @@ def close_listeners(listeners: Iterable[Listener]) -> None:
 
 def _plan(settings: ListenSettings, *, has_certificate: bool, dev: bool) -> list[_Tcp | _Other]:
     tls = has_certificate or dev
-    plain = [_wanted(address, tls=False) for address in settings.http_binds]
+    ipv4 = _ipv4_ports((*settings.binds, *settings.http_binds))
+    plain = [_wanted(address, False, ipv4) for address in settings.http_binds]
     if settings.binds:
-        return [*(_wanted(address, tls) for address in settings.binds), *plain]
+        return [*(_wanted(address, tls, ipv4) for address in settings.binds), *plain]
     if dev:
         return [_default(settings, LOOPBACK, DEV_PORT, tls), *plain]
     if has_certificate:
@@ -146,15 +150,21 @@ def _default(settings: ListenSettings, hosts: tuple[str, ...], port: int, tls: b
     return _Tcp(chosen, port, tls, movable=port in UNPRIVILEGED)
 
 
-def _wanted(address: Address, tls: bool) -> _Tcp | _Other:
+def _wanted(address: Address, tls: bool, ipv4_ports: set[int]) -> _Tcp | _Other:
     if isinstance(address, TcpAddress):
-        return _Tcp((address.host,), address.port, tls)
+        return _Tcp((address.host,), address.port, tls, dual=address.port not in ipv4_ports)
     return _Other(address, tls)
+
+
+def _ipv4_ports(addresses: Iterable[Address]) -> set[int]:
+    """Return the ports that are taken by IPv4 addresses, or by names, which may have some."""
+    tcp = [address for address in addresses if isinstance(address, TcpAddress) and address.port]
+    return {address.port for address in tcp if ":" not in address.host}
 
 
 def _remarks(opened: list[Listener], moved: list[tuple[int, int]], *, wants_https: bool) -> list[str]:
     remarks = [
-        f"{listener.address}: its owner and its group may connect (mode 0660)"
+        f"{listener.address}: {_who_may_connect(listener.owned_path)}"
         for listener in opened
         if listener.owned_path is not None
     ]
@@ -169,13 +179,21 @@ def _remarks(opened: list[Listener], moved: list[tuple[int, int]], *, wants_http
     return remarks
 
 
+def _who_may_connect(path: str) -> str:
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    # Linux wants leave to write of whoever connects (unix(7)).
+    names = ("its owner", "its group", "everyone else")
+    may = [name for name, bit in zip(names, (0o200, 0o020, 0o002), strict=True) if mode & bit]
+    return f"{' and '.join(may) or 'nobody but root'} may connect (mode {mode:04o})"
+
+
 def _open_tcp(wanted: _Tcp) -> tuple[list[Listener], int]:
     """Bind the hosts to the port, or to its unprivileged counterpart where it is movable and not permitted.
 
     Returns the port that was asked for in the end as well.
     """
     try:
-        socks = _bind_hosts(wanted.hosts, wanted.port)
+        socks = _bind_hosts(wanted)
     except PermissionError as error:
         if wanted.movable:
             return _open_tcp(replace(wanted, port=UNPRIVILEGED[wanted.port], movable=False))
@@ -190,10 +208,10 @@ def _tcp_listener(sock: socket.socket, tls: bool) -> Listener:
     return Listener(sock, tls, str(TcpAddress(host, port)), port)
 
 
-def _bind_hosts(hosts: tuple[str, ...], port: int) -> list[socket.socket]:
+def _bind_hosts(wanted: _Tcp) -> list[socket.socket]:
     """Return a bound socket for each address of the hosts. An OSError names the address as its `filename`."""
-    endpoints = [endpoint for host in hosts for endpoint in _resolve(host, port)]
-    attempts = 1 if port else PORT_ATTEMPTS
+    endpoints = [endpoint for host in wanted.hosts for endpoint in _resolve(host, wanted.port, wanted.dual)]
+    attempts = 1 if wanted.port else PORT_ATTEMPTS
     while True:
         attempts -= 1
         try:
@@ -245,7 +263,7 @@ def _prepare(sock: socket.socket, endpoint: _Endpoint) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if endpoint.dual else 1)
 
 
-def _resolve(host: str, port: int) -> list[_Endpoint]:
+def _resolve(host: str, port: int, dual: bool) -> list[_Endpoint]:
     if not host:
         if _has_ipv6():
             return [_Endpoint(socket.AF_INET6, "::", port, dual=True)]
@@ -254,7 +272,10 @@ def _resolve(host: str, port: int) -> list[_Endpoint]:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as error:
         raise ConfigError(f"cannot listen on {host}: no address is known for that name; use an IP address") from error
-    return [_Endpoint(family, str(address[0]), port, address[2:]) for family, _, _, _, address in found]
+    return [
+        _Endpoint(family, str(address[0]), port, address[2:], dual=dual and host == "::")
+        for family, _, _, _, address in found
+    ]
 
 
 def _has_ipv6() -> bool:
@@ -266,27 +287,49 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _open_other(wanted: _Other) -> Listener:
+def _open_other(wanted: _Other, settings: ListenSettings) -> Listener:
     try:
         if isinstance(wanted.address, UnixAddress):
-            return _open_unix(wanted.address, wanted.tls)
+            return _open_unix(wanted.address, wanted.tls, settings)
         return _open_fd(wanted.address, wanted.tls)
     except OSError as error:
         raise _refusal(str(wanted.address), error) from error
 
 
-def _open_unix(address: UnixAddress, tls: bool) -> Listener:
+def _open_unix(address: UnixAddress, tls: bool, settings: ListenSettings) -> Listener:
+    owner, group = _account(settings.unix_owner, pwd.getpwnam), _account(settings.unix_group, grp.getgrnam)
     _clear(address)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
         sock.bind(address.path)
         # Nobody can have connected before this: the socket does not listen yet.
-        os.chmod(address.path, UNIX_MODE)
+        if owner != -1 or group != -1:
+            _give(address, owner, group)
+        os.chmod(address.path, settings.unix_mode)
     except BaseException:
         sock.close()
         raise
     return Listener(sock, tls, str(address), None, os.path.abspath(address.path))
+
+
+def _account(name: str, find: Callable[[str], Any]) -> int:
+    """Return the number of a user or a group; -1 leaves it as it is."""
+    if not name or name.isdigit():
+        return int(name or -1)
+    try:
+        return int(find(name)[2])
+    except KeyError:
+        raise ConfigError(f"{name!r}: no such user or group here; use one that exists, or its number") from None
+
+
+def _give(address: UnixAddress, owner: int, group: int) -> None:
+    try:
+        os.chown(address.path, owner, group)
+    except PermissionError as error:
+        os.unlink(address.path)
+        found = "only root gives files away, and a user only to groups that it is in"
+        raise ConfigError(f"cannot listen on {address}: its owner cannot be changed; {found}") from error
 
 
 def _clear(address: UnixAddress) -> None:

@@ -23,7 +23,7 @@ from edge.config_tls import CertificateFiles, TlsSettings
 from edge.config_websocket import WebSocketSettings
 from edge.cpus import allowed_cpus
 from edge.errors import ConfigError
-from edge.net.address import TcpAddress, UnixAddress
+from edge.net.address import FdAddress, TcpAddress, UnixAddress
 
 APP: dict[str, object] = {"app": "shop:app"}
 
@@ -39,7 +39,7 @@ def test_application_alone_gives_the_documented_defaults() -> None:
     settings = build_settings(APP)
     assert settings == ServeSettings(ApplicationSettings("shop:app"))
     assert settings.application == ApplicationSettings("shop:app", "", False, "", "auto")
-    assert settings.listen == ListenSettings((), (), None, None, 2048)
+    assert settings.listen == ListenSettings((), (), None, None, 2048, 0o660, "", "")
     assert settings.tls == TlsSettings((), False)
     assert settings.forward == ForwardSettings((), False)
     assert settings.timeouts == TimeoutSettings(10, 10, 30, 500, 60, 75, 10, 30, 60)
@@ -80,6 +80,11 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "http_bind": (":80", "listen", "http_binds", (TcpAddress("", 80),)),
     "host": ("::1", "listen", "host", "::1"),
     "port": ("0", "listen", "port", 0),
+    "uds": ("/run/e.sock", "listen", "binds", (UnixAddress("/run/e.sock"),)),
+    "fd": ("3,4", "listen", "binds", (FdAddress(3), FdAddress(4))),
+    "uds_permissions": ("600", "listen", "unix_mode", 0o600),
+    "uds_owner": ("www-data", "listen", "unix_owner", "www-data"),
+    "uds_group": ("www-data", "listen", "unix_group", "www-data"),
     "backlog": ("64", "listen", "backlog", 64),
     "cert": ("a.pem b.pem", "tls", "certificates", (CertificateFiles(Path("a.pem")), CertificateFiles(Path("b.pem")))),
     "dev": ("on", "tls", "dev", True),
@@ -143,6 +148,8 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "log_level": ("DEBUG", "logs", "level", "debug"),
     "access_log": ("false", "logs", "access_log", False),
     "log_format": ("json", "logs", "format", "json"),
+    "worker_class": ("uvicorn.workers.UvicornWorker", "foreign", "worker_class", "uvicorn.workers.UvicornWorker"),
+    "http": ("h11", "foreign", "http", "h11"),
 }
 
 
@@ -174,24 +181,6 @@ def test_option_by_name_and_by_variable_sets_its_field_and_no_other(key: str) ->
     assert [f.name for f in dataclasses.fields(default) if getattr(default, f.name) != getattr(by_name, f.name)] == [
         part
     ]
-
-
-@pytest.mark.parametrize(
-    ("alias", "key"),
-    [
-        ("forwarded_allow_ips", "trusted_proxy"),
-        ("timeout_keep_alive", "keepalive_timeout"),
-        ("keep_alive", "keepalive_timeout"),
-        ("timeout_graceful_shutdown", "drain_timeout"),
-        ("graceful_timeout", "drain_timeout"),
-    ],
-)
-def test_alias_means_the_same(alias: str, key: str) -> None:
-    text = "10.0.0.0/8" if key == "trusted_proxy" else "3"
-    expected = build_settings({**APP, key: text})
-    assert expected != build_settings(APP)
-    assert build_settings({**APP, alias: text}) == expected
-    assert build_settings(APP, {f"EDGE_{alias.upper()}": text}) == expected
 
 
 def test_variables_of_other_servers_are_honoured() -> None:

@@ -1,5 +1,7 @@
 import contextlib
+import dataclasses
 import errno
+import grp
 import os
 import socket
 import stat
@@ -253,10 +255,26 @@ def test_empty_host_takes_ipv4_and_ipv6_in_one_socket(opener: Open) -> None:
 
 
 @needs_ipv6
-def test_ipv6_any_address_leaves_ipv4_alone(opener: Open) -> None:
+def test_ipv6_any_address_takes_ipv4_as_well(opener: Open) -> None:
     [first], _ = opener(ListenSettings(binds=(TcpAddress("::", 0),)))
-    assert first.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 1
-    opener(ListenSettings(binds=(TcpAddress("0.0.0.0", port_of(first)),)))
+    assert first.sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 0
+    start_listening([first], 1)
+    with socket.create_connection(("127.0.0.1", port_of(first)), timeout=5):
+        pass
+
+
+@needs_ipv6
+@pytest.mark.parametrize("ipv4_first", [True, False])
+def test_ipv6_any_address_leaves_ipv4_to_an_address_of_its_own(opener: Open, ipv4_first: bool) -> None:
+    with socket.socket() as free:
+        free.bind(("0.0.0.0", 0))
+        port = free.getsockname()[1]
+    binds = [TcpAddress("0.0.0.0", port), TcpAddress("::", port)]
+    listeners, _ = opener(ListenSettings(binds=tuple(binds if ipv4_first else reversed(binds))))
+    start_listening(listeners, 1)
+    for host in ("127.0.0.1", "::1"):
+        with socket.create_connection((host, port), timeout=5):
+            pass
 
 
 def test_name_is_bound_to_its_addresses_on_one_port(opener: Open) -> None:
@@ -321,6 +339,38 @@ def test_unix_socket_is_for_its_owner_and_group(opener: Open, tmp_path: Path) ->
     assert (listener.tls, listener.public_port, listener.address) == (True, None, f"unix:{path}")
     assert remarks == [f"unix:{path}: its owner and its group may connect (mode 0660)"]
     close_listeners([listener])
+    assert not path.exists()
+
+
+def test_unix_socket_takes_mode_owner_and_group(opener: Open, tmp_path: Path) -> None:
+    path = tmp_path / "edge.sock"
+    group = grp.getgrgid(os.getgid()).gr_name
+    named = ListenSettings((UnixAddress(str(path)),), unix_mode=0o606, unix_owner=str(os.getuid()), unix_group=group)
+    _, remarks = opener(named)
+    status = path.stat()
+    assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o606, os.getuid(), os.getgid())
+    assert remarks == [f"unix:{path}: its owner and everyone else may connect (mode 0606)"]
+
+
+@pytest.mark.parametrize("key", ["unix_owner", "unix_group"])
+def test_unknown_account_is_refused_before_a_socket_is_made(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "edge.sock"
+    wrong: dict[str, Any] = {key: "no-such-name"}
+    settings = dataclasses.replace(ListenSettings((UnixAddress(str(path)),)), **wrong)
+    with pytest.raises(ConfigError) as caught:
+        open_listeners(settings, has_certificate=False, dev=False)
+    assert str(caught.value) == "'no-such-name': no such user or group here; use one that exists, or its number"
+    assert not path.exists()
+
+
+def test_socket_that_cannot_be_given_away_is_refused_and_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise PermissionError(errno.EPERM, "not permitted")
+
+    monkeypatch.setattr(os, "chown", refuse)
+    path = tmp_path / "edge.sock"
+    with pytest.raises(ConfigError, match="its owner cannot be changed; only root gives files away"):
+        open_listeners(ListenSettings((UnixAddress(str(path)),), unix_owner="0"), has_certificate=False, dev=False)
     assert not path.exists()
 
 

@@ -1,0 +1,93 @@
+"""What other servers are told and this one is not: accepted where nothing is lost by it, and otherwise answered with
+what to type instead.
+"""
+
+import re
+from dataclasses import dataclass
+
+from edge.errors import ConfigError
+from edge.options import Kind, setting
+
+# By flag: what to type instead, or why there is nothing to. Long flags stand for their names in Python, too.
+_ADVICE = {
+    "-t": "gunicorn's and daphne's -t mean different things; use --worker-timeout for a worker that hangs, "
+    "--app-timeout for a request",
+    "--timeout": "means a worker that hangs to gunicorn; use --worker-timeout for that, --app-timeout for a request",
+    "--http-timeout": "use --app-timeout",
+    "--read-timeout": "use --body-idle-timeout",
+    "-D": "a server that leaves its terminal cannot say why it failed; use systemd, a container, or nohup ... &",
+    "--daemon": "a server that leaves its terminal cannot say why it failed; use systemd, a container, or nohup ... &",
+    "--preload": "workers are started one by one and share nothing; leave it out",
+    "--reuse-port": "edges share one socket, and the least busy worker gets the next request; leave it out",
+    "--sendfile": "leave it out, files are sent as fast without",
+    "--no-sendfile": "leave it out, sendfile is not used",
+    "--limit-request-field_size": "the limit is one for all fields together; use --max-header-size",
+    "--limit-request-field-size": "the limit is one for all fields together; use --max-header-size",
+    "--workers-max-rss": "granian counts MiB; use --max-worker-rss with a unit, such as 512MiB",
+    "--workers-kill-timeout": "use --drain-timeout",
+    "--respawn-failed-workers": "workers that die are always replaced; leave it out",
+    "--backpressure": "use --worker-concurrency and --queue",
+    "--runtime-threads": "use --edges",
+    "--runtime-workers": "use --edges",
+    "--blocking-threads": "use --wsgi-threads",
+    "--quic-bind": "HTTP/3 is not served; leave it out",
+    "--http-versions": "use --http2 on or --http2 off",
+    "--http-protocols": "use --http2 on or --http2 off",
+    "--http1-keep-alive": "use --keepalive-timeout 0 to close connections after each request",
+    "--access-log-fmt": "granian's atoms are not gunicorn's; use --access-log-format",
+    "--access-logformat": "use --access-log-format",
+    "--error-logfile": "what the server says goes to standard error; redirect it with 2>FILE, or use --log-config",
+    "--log-file": "what the server says goes to standard error; redirect it with 2>FILE, or use --log-config",
+    "--umask": "use --uds-permissions for Unix sockets; for what the application writes, umask in the shell before",
+    "--statsd-host": "use --metrics for Prometheus",
+    "--name": "processes are told apart by edge status; leave it out",
+    "--endpoint": "use --bind",
+    "--reset-contextvars": "each request runs in a context of its own anyway; leave it out",
+}  # fmt: skip
+
+_HTTP = ("auto", "h11", "httptools")
+
+
+def advice_for(flag: str) -> str:
+    """Return what to type instead of another server's flag, or of its name in Python; empty if nobody knows it."""
+    return _ADVICE.get(flag) or _ADVICE.get(f"--{flag.replace('_', '-')}", "")
+
+
+def _worker_class() -> Kind:
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch("[A-Za-z0-9_.:]{1,200}", value):
+            raise ConfigError(f"{value!r}: not the name of a class; leave it out")
+        return value
+
+    return Kind("CLASS", parse)
+
+
+def _http() -> Kind:
+    def parse(value: object) -> str:
+        word = str(value).lower()
+        if word in ("1", "2", "zttp"):
+            raise ConfigError(f"{value!r}: names an implementation here; for versions use --http2 on or --http2 off")
+        if word not in _HTTP:
+            raise ConfigError(f"{value!r}: unknown; use auto, or leave it out")
+        return word
+
+    return Kind("|".join(_HTTP), parse)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignSettings:
+    """What is accepted and changes nothing; a line of the log says so."""
+
+    worker_class: str = setting(
+        "", _worker_class(), "--worker-class", "-k", shown="none", help="ignored: one kind of worker runs them all"
+    )
+    http: str = setting("auto", _http(), "--http", help="ignored: HTTP/1.1 is read in one way only")
+
+    def remarks(self) -> list[str]:
+        """Return what to say about what is ignored, one line each."""
+        remarks = []
+        if self.worker_class:
+            remarks.append(f"--worker-class {self.worker_class}: ignored, one kind of worker runs every application")
+        if self.http == "h11":
+            remarks.append("--http h11: ignored, HTTP/1.1 is read in one way only, with every check")
+        return remarks

@@ -1,0 +1,131 @@
+"""The spellings of other servers: each means one of our options, or is answered with what to type instead."""
+
+import pytest
+
+from edge import cli
+from edge.config import build_settings
+from edge.config_foreign import ForeignSettings, advice_for
+from edge.errors import ConfigError
+
+APP: dict[str, object] = {"app": "shop:app"}
+
+# (theirs, ours, a value other than the default)
+ALIASES = [
+    ("working_dir", "app_dir", "/"),
+    ("url_path_prefix", "root_path", "/api"),
+    ("env_files", "env_file", ".env"),
+    ("insecure_bind", "http_bind", ":80"),
+    ("ssl_certfile", "cert", "cert.pem"),
+    ("certfile", "cert", "cert.pem"),
+    ("ssl_certificate", "cert", "cert.pem"),
+    ("forwarded_allow_ips", "trusted_proxy", "10.0.0.0/8"),
+    ("limit_request_line", "max_request_line", "4096"),
+    ("h11_max_incomplete_event_size", "max_header_size", "4096"),
+    ("limit_request_fields", "max_headers", "3"),
+    ("limit_request_body", "max_body", "4GiB"),
+    ("limit_concurrency", "worker_concurrency", "3"),
+    ("queue_size", "queue", "3"),
+    ("http2_max_concurrent_streams", "http2_max_streams", "3"),
+    ("timeout_request_headers", "header_timeout", "3"),
+    ("timeout_request_body", "body_idle_timeout", "3"),
+    ("timeout_keep_alive", "keepalive_timeout", "3"),
+    ("keep_alive", "keepalive_timeout", "3"),
+    ("timeout_graceful_shutdown", "drain_timeout", "3"),
+    ("graceful_timeout", "drain_timeout", "3"),
+    ("timeout_startup", "startup_timeout", "3"),
+    ("timeout_worker", "worker_timeout", "3"),
+    ("timeout_worker_healthcheck", "worker_timeout", "3"),
+    ("timeout_request", "app_timeout", "3"),
+    ("limit_max_requests", "max_requests", "3"),
+    ("limit_max_requests_jitter", "max_requests_jitter", "3"),
+    ("workers_lifetime", "max_worker_lifetime", "60"),
+    ("websocket_max_message_size", "ws_max_size", "3"),
+    ("websocket_ping_interval", "ws_ping_interval", "3"),
+    ("reload_paths", "reload_dir", "/"),
+    ("pid_file", "pid", "edge.pid"),
+]
+
+
+@pytest.mark.parametrize(("alias", "key", "text"), ALIASES, ids=[alias for alias, _, _ in ALIASES])
+def test_alias_means_the_same(alias: str, key: str, text: str) -> None:
+    expected = build_settings({**APP, key: text})
+    assert expected != build_settings(APP)
+    assert build_settings({**APP, alias: text}) == expected
+    assert build_settings(APP, {f"EDGE_{alias.upper()}": text}) == expected
+
+
+@pytest.mark.parametrize("key", ["ssl_keyfile", "keyfile"])
+def test_key_has_its_aliases_beside_a_certificate(key: str) -> None:
+    pair = {"cert": "a.pem", "key": "a.key"}
+    assert build_settings({**APP, "ssl_certfile": "a.pem", key: "a.key"}) == build_settings({**APP, **pair})
+
+
+def test_sockets_come_from_all_their_options_together() -> None:
+    given = {"bind": ":81", "uds": "a.sock", "fd": [3, "4"]}
+    expected = build_settings({**APP, "bind": [":81", "unix:a.sock", "fd://3", "fd://4"]})
+    assert build_settings({**APP, **given}) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"uds": "a.sock", "port": "1"}, "port: uds is given too; leave out one"),
+        ({"fd": "3", "host": "::1"}, "host: fd is given too; leave out one"),
+        ({"uds": "a.sock", "bind": "unix:a.sock"}, "cannot listen on unix:a.sock: given twice; leave out one"),
+        ({"uds": ""}, "uds='unix:': no path in it; use unix:PATH"),
+        ({"fd": "x"}, "fd='x': not a whole number; use 0 to 9999999"),
+        ({"uds_permissions": "rw"}, "uds_permissions='rw': no permissions; use three octal digits, such as 660"),
+        ({"uds_permissions": 3.5}, "uds_permissions=3.5: no permissions; use three octal digits, such as 660"),
+        ({"uds_owner": "a b"}, "uds_owner='a b': no name of an account; use a name or a number"),
+        ({"worker_class": "a b"}, "worker_class='a b': not the name of a class; leave it out"),
+        ({"http": "h3"}, "http='h3': unknown; use auto, or leave it out"),
+        ({"http": 2}, "http=2: names an implementation here; for versions use --http2 on or --http2 off"),
+        ({"daemon": True}, f"daemon: {advice_for('--daemon')}"),
+        ({"wrkers": 1}, "wrkers: unknown option; did you mean workers"),
+    ],
+)
+def test_wrong_value_is_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build_settings({**APP, **values})
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(("mode", "number"), [("660", 0o660), ("0o600", 0o600), ("0666", 0o666), (0o606, 0o606)])
+def test_permissions_are_octal(mode: object, number: int) -> None:
+    assert build_settings({**APP, "uds_permissions": mode}).listen.unix_mode == number
+
+
+@pytest.mark.parametrize(
+    ("settings", "remarks"),
+    [
+        (ForeignSettings(), []),
+        (ForeignSettings(http="httptools"), []),
+        (ForeignSettings(http="h11"), ["--http h11: ignored, HTTP/1.1 is read in one way only, with every check"]),
+        (ForeignSettings("gthread"), ["--worker-class gthread: ignored, one kind of worker runs every application"]),
+    ],
+)
+def test_what_is_ignored_is_said(settings: ForeignSettings, remarks: list[str]) -> None:
+    assert settings.remarks() == remarks
+
+
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["-t", "30"], "-t: gunicorn's and daphne's -t mean different things; use --worker-timeout for a worker"),
+        (["-D"], "-D: a server that leaves its terminal cannot say why it failed; use systemd, a container, or nohup"),
+        (["--daemon"], "--daemon: a server that leaves its terminal cannot say why it failed; use systemd"),
+        (["--preload"], "--preload: workers are started one by one and share nothing; leave it out"),
+        (["--workers-max-rss", "512"], "--workers-max-rss: granian counts MiB; use --max-worker-rss with a unit"),
+        (["--quic-bind", ":443"], "--quic-bind: HTTP/3 is not served; leave it out"),
+        (["--http-versions=1,2"], "--http-versions: use --http2 on or --http2 off"),
+        (["--limit-request-field_size", "9"], "--limit-request-field_size: the limit is one for all fields together"),
+    ],
+)
+def test_flag_of_another_server_is_answered_with_what_to_type(
+    arguments: list[str], advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["serve", *arguments, "shop:app"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"edge: {advice}")
+    assert err.count("\n") == 1
