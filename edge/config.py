@@ -17,6 +17,7 @@ from edge.config_listen import ListenSettings, all_binds
 from edge.config_logs import LogSettings
 from edge.config_pool import PoolSettings, RunSettings
 from edge.config_reload import ReloadSettings
+from edge.config_sites import AppPlan, RoutePlan, SitePlan
 from edge.config_tls import CertificateFiles, TlsSettings
 from edge.config_websocket import WebSocketSettings
 from edge.errors import ConfigError
@@ -64,6 +65,8 @@ class ServeSettings:
     logs: LogSettings = field(default_factory=LogSettings)
     # What env files say, for workers; see edge.envfile.
     variables: Mapping[str, str] = field(default_factory=dict)
+    # What is served of it, and where; options alone make one site with one route.
+    sites: tuple[SitePlan, ...] = ()
 
 
 # The parts with their titles, in the order of the help.
@@ -125,20 +128,24 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
     acme = _part(AcmeSettings, parsed)
     refuse_acme_contradictions({key: item.name for key, item in given.items()}, parsed, acme)
     trusted = parsed.get("trusted_proxy", ())
+    application = _part(ApplicationSettings, parsed)
+    pool = _part(PoolSettings, {"workers": 1, **parsed} if parsed.get("reload") else parsed)
+    certificates = _pairs(parsed)
     return ServeSettings(
-        application=_part(ApplicationSettings, parsed),
+        application=application,
         listen=_part(ListenSettings, {**parsed, "bind": all_binds(parsed)}),
-        tls=dataclasses.replace(_part(TlsSettings, parsed), certificates=_pairs(parsed)),
+        tls=dataclasses.replace(_part(TlsSettings, parsed), certificates=certificates),
         acme=acme,
         forward=ForwardSettings(tuple(network for network in trusted if network is not None), None in trusted),
         limits=_part(LimitSettings, parsed),
         timeouts=_part(TimeoutSettings, parsed),
         websocket=_part(WebSocketSettings, parsed),
-        pool=_part(PoolSettings, {"workers": 1, **parsed} if parsed.get("reload") else parsed),
+        pool=pool,
         reload=_part(ReloadSettings, parsed),
         run=_part(RunSettings, parsed),
         foreign=_part(ForeignSettings, parsed),
         logs=_part(LogSettings, parsed),
+        sites=(SitePlan((RoutePlan(AppPlan(application, pool)),), (), certificates, acme.certificates),),
     )
 
 

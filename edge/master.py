@@ -418,7 +418,7 @@ class Master:
 def _of_edges(settings: ServeSettings) -> ServeSettings:
     """Return the settings that edges have read, with the others left out."""
     pool = dataclasses.replace(settings.pool, workers=1)
-    return dataclasses.replace(settings, application=None, tls=None, pool=pool, variables={})  # type: ignore[arg-type]  # to compare
+    return dataclasses.replace(settings, application=None, tls=None, pool=pool, variables={}, sites=())  # type: ignore[arg-type]  # to compare
 
 
 def _start_error(failure: StartFailure) -> EdgeError:
