@@ -56,6 +56,11 @@ def test_second_command_of_the_readme_is_what_ci_runs() -> None:
     assert last == opening_commands()[1]
 
 
+def test_command_of_contributing_is_what_ci_runs() -> None:
+    [(_, _, content)] = _BLOCK.findall((DOCS / "contributing.md").read_text())
+    assert content.strip() == opening_commands()[1]
+
+
 def test_readme_opens_with_two_commands_that_make_their_own_environment() -> None:
     first, second = opening_commands()
     assert first.startswith(f"python3 -m venv .venv && {_INSTALL}.venv/bin/edge serve --dev ")
