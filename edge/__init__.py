@@ -17,7 +17,7 @@ def run(app: str, **options: object) -> None:
     does not start.
     """
     # Imported here: `import edge` must cost nothing where only the version is asked for.
-    from edge.envfile import read_settings
+    from edge.envfile import enter_folder, read_settings
     from edge.errors import ConfigError, EdgeError
     from edge.server import serve
     from edge_certs.errors import CertificateError
@@ -25,7 +25,9 @@ def run(app: str, **options: object) -> None:
     if "app_dir" not in options and "EDGE_APP_DIR" not in os.environ:
         options["app_dir"] = _script_folder()
     try:
-        code = serve(lambda: read_settings({"app": app, **options}, os.environ))
+        started_in = os.getcwd()
+        enter_folder({"app": app, **options}, os.environ)
+        code = serve(lambda: read_settings({"app": app, **options}, os.environ), started_in=started_in)
     except (EdgeError, CertificateError) as error:
         print(f"edge: {error}", file=sys.stderr, flush=True)
         code = error.exit_code if isinstance(error, EdgeError) else ConfigError.exit_code

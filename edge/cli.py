@@ -12,7 +12,7 @@ from edge.cli_compose import compose_group
 from edge.cli_trust.group import trust_group
 from edge.config import SECTIONS, Given, all_options, nearest, section_options
 from edge.config_foreign import advice_for
-from edge.envfile import read_settings
+from edge.envfile import enter_folder, read_settings
 from edge.errors import ConfigError, EdgeError
 from edge.options import Option
 
@@ -53,13 +53,15 @@ def given_flags(parameters: Mapping[str, Any]) -> dict[str, Given]:
 
 def _serve(**parameters: Any) -> int:
     given = given_flags(parameters)
+    started_in = os.getcwd()
+    enter_folder(given, os.environ)
     # Before the server is loaded: a wrong option is answered at once, as are --help and --version.
     read_settings(given, os.environ)
     from edge.server import serve
     from edge_certs.errors import CertificateError
 
     try:
-        return serve(lambda: read_settings(given, os.environ), is_program=True)
+        return serve(lambda: read_settings(given, os.environ), is_program=True, started_in=started_in)
     except CertificateError as error:
         raise ConfigError(str(error)) from error
 

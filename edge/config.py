@@ -154,9 +154,23 @@ def env_files(values: Mapping[str, object], environ: Mapping[str, str]) -> tuple
 
     Raises ConfigError as `build_settings` does.
     """
+    found: tuple[Path, ...] = _alone("env_file", values, environ) or ()
+    return found
+
+
+def start_folder(values: Mapping[str, object], environ: Mapping[str, str]) -> str:
+    """Return the directory that is named there to go to before anything else; empty: none.
+
+    Raises ConfigError as `build_settings` does.
+    """
+    return str(_alone("chdir", values, environ) or "")
+
+
+def _alone(key: str, values: Mapping[str, object], environ: Mapping[str, str]) -> Any:
+    """Return the value of one option that is needed before the others are; None if it is not given."""
     given = _from_environment(environ) | _by_key(values)
-    parsed = [_parse(option, given[option.key]) for option in all_options() if option.key == "env_file" in given]
-    return parsed[0] if parsed else ()
+    option = next(option for option in all_options() if option.key == key)
+    return _parse(option, given[key]) if key in given else None
 
 
 def nearest(word: str, words: list[str]) -> str:

@@ -1,10 +1,64 @@
 """The settings of one application: which one it is, and how it is called."""
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge.options import application, choice, directory, files, prefix, required, setting, switch
+from edge.errors import ConfigError
+from edge.options import Kind, application, choice, directory, files, prefix, required, setting, switch
+
+_LOOPS = ("auto", "asyncio", "uvloop")
+# What uvicorn's --loop takes, or took, besides.
+_OTHER_LOOPS = {
+    "iocp": "uvicorn has dropped it; use asyncio",
+    "none": "a worker needs one; use auto",
+    "zuvloop": "use zuvloop:new_event_loop, if it is installed",
+    "trio": "a worker runs asyncio; use auto",
+}
+
+
+def assignments() -> Kind:
+    """Variables with their values."""
+
+    def parse(value: object) -> tuple[tuple[str, str], ...]:
+        items = value if isinstance(value, list | tuple) else [value]
+        for item in items:
+            # No value in the message: it may be a secret.
+            if not isinstance(item, str) or not re.match("[A-Za-z_][A-Za-z0-9_]*=", item) or "\0" in item:
+                raise ConfigError(f"{str(item).partition('=')[0]!r}: not an assignment; use NAME=VALUE")
+        pairs = (str(item).partition("=") for item in items)
+        return tuple({name: text for name, _, text in pairs}.items())
+
+    return Kind("NAME=VALUE", parse, repeat=True, has_commas=True)
+
+
+def folders() -> Kind:
+    """Directories that exist; each item may be a comma list."""
+    one = directory()
+
+    def parse(value: object) -> tuple[str, ...]:
+        items = value if isinstance(value, list | tuple) else [value]
+        words = [word for item in items for word in (item.split(",") if isinstance(item, str) else [item])]
+        return tuple(dict.fromkeys(os.path.abspath(one.parse(word)) for word in words))
+
+    return Kind("DIR", parse, repeat=True)
+
+
+def event_loop() -> Kind:
+    """The name of an event loop, or the import path of what makes one."""
+
+    def parse(value: object) -> str:
+        text = value if isinstance(value, str) else ""
+        if text in _OTHER_LOOPS:
+            raise ConfigError(f"{value!r}: {_OTHER_LOOPS[text]}")
+        path = text.replace(":", ".", 1) if text.count(":") == 1 else ""
+        if text not in _LOOPS and not all(part.isidentifier() for part in path.split(".")):
+            raise ConfigError(f"{value!r}: unknown; use auto, asyncio, uvloop or MODULE:ATTR")
+        return text
+
+    return Kind("auto|asyncio|uvloop|MODULE:ATTR", parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,4 +101,16 @@ class ApplicationSettings:
         "--env-files",
         shown="none",
         help="NAME=VALUE lines for options and workers; repeatable",
+    )
+    variables: tuple[tuple[str, str], ...] = setting(
+        (), assignments(), "--env", "-e", shown="none", help="variable of the workers; repeatable"
+    )
+    python_path: tuple[str, ...] = setting(
+        (), folders(), "--pythonpath", shown="none", help="where modules are looked for besides --app-dir; repeatable"
+    )
+    loop: str = setting(
+        "auto",
+        event_loop(),
+        "--loop",
+        help="event loop of the workers: auto = uvloop if it is installed; MODULE:ATTR is called to make one",
     )

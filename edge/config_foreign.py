@@ -29,7 +29,7 @@ _ADVICE = {
     "--backpressure": "use --worker-concurrency and --queue",
     "--runtime-threads": "use --edges",
     "--runtime-workers": "use --edges",
-    "--blocking-threads": "use --wsgi-threads",
+    "--blocking-threads": "use --threads",
     "--quic-bind": "HTTP/3 is not served; leave it out",
     "--http-versions": "use --http2 on or --http2 off",
     "--http-protocols": "use --http2 on or --http2 off",

@@ -10,11 +10,11 @@ from edge.options import choice, setting, switch
 class LogSettings:
     """What is logged and how; `auto` is readable on a terminal and JSON lines otherwise."""
 
-    level: Literal["critical", "error", "warning", "info", "debug"] = setting(
+    level: Literal["critical", "error", "warning", "info", "debug", "trace"] = setting(
         "info",
-        choice("critical", "error", "warning", "info", "debug"),
+        choice("critical", "error", "warning", "info", "debug", "trace"),
         "--log-level",
-        help="least level that is logged",
+        help="least level that is logged; trace = each ASGI message",
     )
     access_log: bool = setting(True, switch(), "--access-log", help="one line for each request")
     format: Literal["auto", "json", "console"] = setting(

@@ -79,3 +79,10 @@ class RunSettings:
         help="where Prometheus reads /metrics; not for clients",
     )
     health: bool = setting(True, switch(), "--health", help="answer /.edge/health and /.edge/ready")
+    folder: str = setting(
+        "",
+        file("DIR"),
+        "--chdir",
+        shown="current directory",
+        help="go there first: paths count from it, and the application is imported from it",
+    )

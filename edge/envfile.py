@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from edge.config import ServeSettings, build_settings, env_files
+from edge.config import ServeSettings, build_settings, env_files, start_folder
 from edge.errors import ConfigError
 
 
@@ -22,6 +23,20 @@ def read_settings(values: Mapping[str, object], environ: Mapping[str, str]) -> S
     found = read_env_files(env_files(values, environ))
     settings = build_settings(values, {**found, **environ})
     return dataclasses.replace(settings, variables=found)
+
+
+def enter_folder(values: Mapping[str, object], environ: Mapping[str, str]) -> None:
+    """Make the directory of `--chdir` the current one, if there is one. Before anything else is read, and once.
+
+    Raises ConfigError if that cannot be.
+    """
+    folder = start_folder(values, environ)
+    try:
+        if folder:
+            os.chdir(folder)
+    except OSError as error:
+        reason = str(error.strerror).lower()
+        raise ConfigError(f"--chdir {folder}: {reason}; use a directory that this user may enter") from None
 
 
 def read_env_files(files: Iterable[Path]) -> dict[str, str]:

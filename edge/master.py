@@ -73,6 +73,7 @@ class Parts:
     run_dir: RunDirectory
     predecessor: Predecessor | None
     is_program: bool  # the process ends with the server
+    started_in: str | None = None  # where an upgrade starts the command again
 
 
 class Master:
@@ -94,7 +95,8 @@ class Master:
         self._workers = Workers(plan, parts.run_dir.path, self._selector, self._workers_changed, self._settled)
         self._edges = Edges(self._selector, self._greet, self._leave, self._heard)
         self._metrics = MetricsServer(parts.listeners, self._selector, lambda: (self._status(), self._edges.counts()))
-        self._upgrade = Upgrade([*self._listeners, *self._metrics.listeners], self._selector, self._succeeded)
+        listeners = [*self._listeners, *self._metrics.listeners]
+        self._upgrade = Upgrade(listeners, self._selector, self._succeeded, parts.started_in)
         self._control = ControlServer(parts.run_dir.path, self._selector, self._command)
         self._replies: dict[int, list[Reply]] = {}
         self._signals = Signals()

@@ -211,5 +211,6 @@ def set_up_logging(level: str) -> None:
     handler.setFormatter(formatter)
     logger = logging.getLogger("edge")
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.getLevelName(level.upper()))
+    # `trace` is of the workers.
+    logger.setLevel(logging.getLevelName("DEBUG" if level == "trace" else level.upper()))
     logger.propagate = False

@@ -315,9 +315,9 @@ def command() -> Kind:
     return Kind("COMMAND", parse)
 
 
-def file() -> Kind:
+def file(metavar: str = "FILE") -> Kind:
     """The path of one file. That it exists is asked by who reads it."""
-    return Kind("FILE", _path)
+    return Kind(metavar, _path)
 
 
 def directory() -> Kind:

@@ -25,10 +25,13 @@ from edge_certs.x509 import Certificate
 logger = logging.getLogger("edge.server")
 
 
-def serve(read_settings: Callable[[], ServeSettings], *, is_program: bool = False) -> int:
+def serve(
+    read_settings: Callable[[], ServeSettings], *, is_program: bool = False, started_in: str | None = None
+) -> int:
     """Serve until a signal or a command ends it; return the exit code. Each reload reads the settings again.
 
     `is_program`: the process ends with it, so signals to stop need not do anything any more when it has ended.
+    `started_in` is where the command is started again for an upgrade, if that is not the current directory.
 
     Raises ConfigError or CertificateError if what was asked for cannot be done, StartError if the application does not
     start; nothing is left running then.
@@ -61,7 +64,9 @@ def serve(read_settings: Callable[[], ServeSettings], *, is_program: bool = Fals
             kept = kept.without(HTTP_01)
         served = ServedCertificates(settings.tls, tls, watch, kept, certificates)
         keeper = kept.keeper if kept is not None else None
-        parts = Parts(settings, read_settings, listeners, tls, served, keeper, run_dir, predecessor, is_program)
+        parts = Parts(
+            settings, read_settings, listeners, tls, served, keeper, run_dir, predecessor, is_program, started_in
+        )
         master = Master(parts)
         code = master.run(remarks)
     if master.successor is not None:

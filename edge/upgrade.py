@@ -36,13 +36,18 @@ UPGRADE_GRACE = 5.0
 class Upgrade:
     """At most one upgrade, as the old master sees it. `succeeded` gets the process id of the one that has taken over.
 
-    `listeners` are handed on.
+    `listeners` are handed on; the new master starts in the directory `folder`, by default the current one.
     """
 
     def __init__(
-        self, listeners: Sequence[Listener], selector: selectors.BaseSelector, succeeded: Callable[[int], None]
+        self,
+        listeners: Sequence[Listener],
+        selector: selectors.BaseSelector,
+        succeeded: Callable[[int], None],
+        folder: str | None = None,
     ) -> None:
         self._listeners = listeners
+        self._folder = folder
         self._selector = selector
         self._succeeded = succeeded
         self._under_way: tuple[Successor, Reply | None] | None = None
@@ -60,7 +65,7 @@ class Upgrade:
     def begin(self, reply: Reply | None) -> None:
         """Start the new master; `reply` gets the outcome."""
         logger.info("upgrade: the command %s starts again, and takes over when it serves", sys.orig_argv[1:])
-        successor = Successor(self._listeners, os.environ)
+        successor = Successor(self._listeners, os.environ, self._folder)
         self._under_way = successor, reply
         self._selector.register(successor.control, selectors.EVENT_READ, lambda: self._reports(successor, reply))
 
@@ -92,7 +97,9 @@ class Upgrade:
 class Successor:
     """The new master, as the old one sees it. `control` is readable when it has something to say, or has ended."""
 
-    def __init__(self, listeners: Sequence[Listener], environ: MutableMapping[str, str]) -> None:
+    def __init__(
+        self, listeners: Sequence[Listener], environ: MutableMapping[str, str], folder: str | None = None
+    ) -> None:
         self.control, theirs = socket.socketpair()
         self.is_ready = False
         with theirs:
@@ -104,6 +111,7 @@ class Successor:
                 # Not sys.argv: how Python was told to find the program is part of the command.
                 [sys.executable, *sys.orig_argv[1:]],
                 stdin=subprocess.DEVNULL,
+                cwd=folder,
                 pass_fds=(theirs.fileno(), *(listener.sock.fileno() for listener in listeners)),
                 env={**environ, VARIABLE: json.dumps(handed)},
             )

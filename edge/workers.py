@@ -279,7 +279,8 @@ def plan_for(settings: ServeSettings) -> Plan:
     """Return what workers are started with. Raises CertificateError: what they are to trust cannot be read."""
     # Bytecode is told from old bytecode by the second and the size: two changes within a second would be one.
     development = {"PYTHONDONTWRITEBYTECODE": "1"} if settings.reload.on else {}
-    return Plan(settings, worker_trust(without_secret({**settings.variables, **os.environ, **development})))
+    own = {**development, **dict(settings.application.variables)}
+    return Plan(settings, worker_trust(without_secret({**settings.variables, **os.environ, **own})))
 
 
 def _rules(settings: ServeSettings) -> PoolRules:
@@ -317,4 +318,6 @@ def _worker_settings(number: int, plan: Plan) -> WorkerSettings:
         ca_bundle=plan.trust.ca_bundle,
         relax_strict=application.trust_strict == "off",
         disconnect_grace=settings.timeouts.disconnect_grace,
+        loop=application.loop,
+        python_path=application.python_path,
     )

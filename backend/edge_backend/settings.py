@@ -16,7 +16,8 @@ class WorkerSettings:
 
     `ca_bundle` is the file that certifi shall answer with; empty when it is to be left alone. `relax_strict` turns
     off what Python 3.13 added to the verification of servers. `disconnect_grace` is how
-    long an application call may go on after its client has left; 0 is for ever.
+    long an application call may go on after its client has left; 0 is for ever. `python_path` is where modules are
+    looked for besides `app_dir`.
     """
 
     target: str
@@ -34,6 +35,8 @@ class WorkerSettings:
     ca_bundle: str = ""
     relax_strict: bool = False
     disconnect_grace: float = 0.0
+    loop: str = "auto"
+    python_path: tuple[str, ...] = ()
 
     def encode(self) -> bytes:
         """Return the settings as one line."""
@@ -42,4 +45,5 @@ class WorkerSettings:
     @classmethod
     def decode(cls, line: bytes) -> WorkerSettings:
         """Return the settings that `encode` wrote."""
-        return cls(**json.loads(line))
+        values = json.loads(line)
+        return cls(**{**values, "python_path": tuple(values["python_path"])})

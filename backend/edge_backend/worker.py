@@ -34,8 +34,10 @@ from .certifi_hook import answer_certifi
 from .errors import ClientDisconnected, LoadError, StartupError
 from .lifespan import Lifespan
 from .loader import Application, application_traceback, load_application
+from .loops import loop_factory
 from .settings import DUMP_SIGNAL, WorkerSettings
 from .strict_hook import relax_strict
+from .trace import TRACE, traced
 from .websocket import WebSocketExchange, build_websocket_scope
 
 logger = logging.getLogger("edge.worker")
@@ -250,6 +252,8 @@ class Worker:
             logger.info("trust: servers' certificates need not be strict (RFC 5280) by default: --trust-strict off")
         try:
             self.app = load_application(settings.target, app_dir=settings.app_dir, factory=settings.factory)
+            if settings.log_level == "trace":
+                self.app = traced(self.app)
             lifespan = Lifespan(self.app, settings.lifespan)
             await lifespan.startup()
         except LoadError as error:
@@ -324,16 +328,21 @@ class Worker:
         self._stopping.set()
 
     def _report_failure(self, message: str, code: int) -> int:
-        line = f"failed {code} {message}".replace("\n", " ")
-        with contextlib.suppress(OSError):
-            self._control.sendall(line.encode() + b"\n")
-        return code
+        return report_failure(self._control, message, code)
+
+
+def report_failure(control: socket.socket, message: str, code: int) -> int:
+    """Tell the master why this worker cannot serve; return the exit code."""
+    line = f"failed {code} {message}".replace("\n", " ")
+    with contextlib.suppress(OSError):
+        control.sendall(line.encode() + b"\n")
+    return code
 
 
 def set_up_logging(level: str) -> None:
     """Send what workers log to standard error, one line each."""
-    logging.addLevelName(5, "TRACE")
-    numeric = 5 if level == "trace" else logging.getLevelName(level.upper())
+    logging.addLevelName(TRACE, "TRACE")
+    numeric = TRACE if level == "trace" else logging.getLevelName(level.upper())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     edge_logger = logging.getLogger("edge")
@@ -359,8 +368,9 @@ def main(listener_fd: int, control_fd: int) -> int:
     async def run() -> int:
         return await Worker(settings, listener, control).run()
 
+    sys.path[:0] = settings.python_path
     try:
-        import uvloop  # not on every platform
-    except ImportError:
-        return asyncio.run(run())
-    return uvloop.run(run())
+        with asyncio.Runner(loop_factory=loop_factory(settings.loop, settings.app_dir)) as runner:
+            return runner.run(run())
+    except LoadError as error:
+        return report_failure(control, str(error), EXIT_WRONG_COMMAND)

@@ -88,7 +88,10 @@ def test_flag_is_named_as_the_origin_of_its_value() -> None:
         (["--workers", "0", "app"], "--workers '0': out of range; use 1 to 1024 or auto"),
         (["-w", "x", "app"], "--workers 'x': not a whole number; use 1 to 1024 or auto"),
         (["--header-timeout", "-1", "app"], "--header-timeout '-1': out of range; use 1ms to 24h"),
-        (["--log-level", "loud", "app"], "--log-level 'loud': unknown; use critical, error, warning, info or debug"),
+        (
+            ["--log-level", "loud", "app"],
+            "--log-level 'loud': unknown; use critical, error, warning, info, debug or trace",
+        ),
         (["--max-body", "10mb", "app"], "--max-body '10mb': unknown unit 'mb'; use KiB, MiB, GiB or a number of bytes"),
         (["--app-dir", "no/such", "app"], "--app-dir 'no/such': no such directory; use one that exists"),
         (

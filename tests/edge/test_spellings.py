@@ -1,5 +1,7 @@
 """The spellings of other servers: each means one of our options, or is answered with what to type instead."""
 
+from pathlib import Path
+
 import pytest
 
 from edge import cli
@@ -80,6 +82,13 @@ def test_sockets_come_from_all_their_options_together() -> None:
         ({"worker_class": "a b"}, "worker_class='a b': not the name of a class; leave it out"),
         ({"http": "h3"}, "http='h3': unknown; use auto, or leave it out"),
         ({"http": 2}, "http=2: names an implementation here; for versions use --http2 on or --http2 off"),
+        ({"loop": "iocp"}, "loop='iocp': uvicorn has dropped it; use asyncio"),
+        ({"loop": "zuvloop"}, "loop='zuvloop': use zuvloop:new_event_loop, if it is installed"),
+        ({"loop": "uv-loop"}, "loop='uv-loop': unknown; use auto, asyncio, uvloop or MODULE:ATTR"),
+        ({"loop": "a:b:c"}, "loop='a:b:c': unknown; use auto, asyncio, uvloop or MODULE:ATTR"),
+        ({"env": "SECRET"}, "env='SECRET': not an assignment; use NAME=VALUE"),
+        ({"env": "a-b=secret"}, "env='a-b': not an assignment; use NAME=VALUE"),
+        ({"pythonpath": "/,/no/such"}, "pythonpath='/no/such': no such directory; use one that exists"),
         ({"daemon": True}, f"daemon: {advice_for('--daemon')}"),
         ({"wrkers": 1}, "wrkers: unknown option; did you mean workers"),
     ],
@@ -88,6 +97,21 @@ def test_wrong_value_is_refused(values: dict[str, object], message: str) -> None
     with pytest.raises(ConfigError) as caught:
         build_settings({**APP, **values})
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("text", ["auto", "asyncio", "uvloop", "shop.loops:make", "shop:Loops.make"])
+def test_loop_is_a_word_or_an_import_path(text: str) -> None:
+    assert build_settings({**APP, "loop": text}).application.loop == text
+
+
+def test_of_two_assignments_the_later_counts() -> None:
+    assert build_settings({**APP, "env": ["A=1", "B=", "A=x=y"]}).application.variables == (("A", "x=y"), ("B", ""))
+
+
+def test_directories_are_absolute_and_may_come_in_lists(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/usr")
+    path = build_settings({**APP, "pythonpath": ["lib,bin", Path("/usr/lib")]}).application.python_path
+    assert path == ("/usr/lib", "/usr/bin")
 
 
 @pytest.mark.parametrize(("mode", "number"), [("660", 0o660), ("0o600", 0o600), ("0666", 0o666), (0o606, 0o606)])
