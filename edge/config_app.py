@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from edge.errors import ConfigError
-from edge.options import Kind, application, choice, directory, files, prefix, required, setting, switch
+from edge.options import Kind, application, choice, count, directory, files, prefix, required, setting, switch
 
 _LOOPS = ("auto", "asyncio", "uvloop")
 # What uvicorn's --loop takes, or took, besides.
@@ -61,11 +61,30 @@ def event_loop() -> Kind:
     return Kind("auto|asyncio|uvloop|MODULE:ATTR", parse)
 
 
+_INTERFACES = ("auto", "asgi3", "asgi2", "wsgi")
+# What granian calls them: `asgi`, and `asginl` for one that has no lifespan.
+_OTHER_NAMES = {"asgi": "asgi3", "asginl": "asginl"}
+
+
+def _interface() -> Kind:
+    known = choice(*_INTERFACES)
+
+    def parse(value: object) -> str:
+        word = value.lower() if isinstance(value, str) else ""
+        if word == "rsgi":
+            raise ConfigError(f"{value!r}: only granian speaks it; serve the application's ASGI form with asgi3")
+        return _OTHER_NAMES.get(word) or str(known.parse(value))
+
+    return Kind(known.metavar, parse)
+
+
 @dataclass(frozen=True, slots=True)
 class ApplicationSettings:
     """Which application is served and how it is called. An empty `app_dir` is the current directory."""
 
-    target: str = required(application(), "app", help="the ASGI application; MODULE alone means MODULE:app")
+    target: str = required(
+        application(), "app", help="the application; MODULE alone: its app, application, asgi or wsgi"
+    )
     app_dir: str = setting(
         "",
         directory(),
@@ -114,3 +133,26 @@ class ApplicationSettings:
         "--loop",
         help="event loop of the workers: auto = uvloop if it is installed; MODULE:ATTR is called to make one",
     )
+    interface: str = setting(
+        "auto",
+        _interface(),
+        "--interface",
+        help="how the application is called: auto = as its arguments say; asginl = asgi3 without lifespan",
+    )
+    threads: int = setting(
+        10,
+        count(1, 1000),
+        "--threads",
+        "--wsgi-threads",
+        help="calls of a WSGI application that run at a time in one worker",
+    )
+
+    @property
+    def spoken(self) -> str:
+        """The interface as a worker is told: auto, asgi3, asgi2 or wsgi."""
+        return "asgi3" if self.interface == "asginl" else self.interface
+
+    @property
+    def wanted_lifespan(self) -> str:
+        """The lifespan as a worker is told: auto, on or off."""
+        return "off" if self.interface == "asginl" else self.lifespan

@@ -18,6 +18,7 @@ from typing import Any, TypeVar, cast
 
 from edge.errors import ConfigError
 from edge.net.address import Address, parse_address, parse_host
+from edge_backend.target import TargetError, parse_target
 
 T = TypeVar("T")
 
@@ -345,19 +346,16 @@ def prefix() -> Kind:
 
 
 def application() -> Kind:
-    """The import path of an ASGI application; a module alone means its `app`."""
+    """The name of an application, see edge_backend.target."""
 
     def parse(value: object) -> str:
         if not isinstance(value, str):
             raise ConfigError(f"{value!r}: workers import the application by its name; use 'MODULE:ATTR'")
-        module, colon, name = value.partition(":")
-        target = f"{module}:{name if colon else 'app'}"
-        if module.endswith(".py") or "/" in module:
-            stem = module.removesuffix(".py").strip("./").replace("/", ".")
-            raise ConfigError(f"{value!r}: a file, not a module; use {stem}:{name or 'app'}")
-        if not all(part.isidentifier() for text in target.split(":", 1) for part in text.split(".")):
-            raise ConfigError(f"{value!r}: not an import path; use MODULE:ATTR, such as app:app")
-        return target
+        try:
+            parse_target(value)
+        except TargetError as error:
+            raise ConfigError(f"{value!r}: {error}") from None
+        return value
 
     return Kind("MODULE:ATTR", parse)
 

@@ -307,7 +307,7 @@ def _worker_settings(number: int, plan: Plan) -> WorkerSettings:
         app_dir=application.app_dir or os.getcwd(),
         factory=application.factory,
         root_path=application.root_path,
-        lifespan=application.lifespan,
+        lifespan=application.wanted_lifespan,
         number=number,
         log_level=settings.logs.level,
         drain_timeout=settings.timeouts.drain,
@@ -320,4 +320,6 @@ def _worker_settings(number: int, plan: Plan) -> WorkerSettings:
         disconnect_grace=settings.timeouts.disconnect_grace,
         loop=application.loop,
         python_path=application.python_path,
+        interface=application.spoken,
+        threads=application.threads,
     )

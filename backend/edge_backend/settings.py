@@ -17,7 +17,8 @@ class WorkerSettings:
     `ca_bundle` is the file that certifi shall answer with; empty when it is to be left alone. `relax_strict` turns
     off what Python 3.13 added to the verification of servers. `disconnect_grace` is how
     long an application call may go on after its client has left; 0 is for ever. `python_path` is where modules are
-    looked for besides `app_dir`.
+    looked for besides `app_dir`. `interface` is auto, asgi3, asgi2 or wsgi; `threads` are the calls of a WSGI
+    application that run at a time.
     """
 
     target: str
@@ -37,6 +38,8 @@ class WorkerSettings:
     disconnect_grace: float = 0.0
     loop: str = "auto"
     python_path: tuple[str, ...] = ()
+    interface: str = "auto"
+    threads: int = 10
 
     def encode(self) -> bytes:
         """Return the settings as one line."""

@@ -51,6 +51,7 @@ EXPECT = 4  # REQUEST: the client waits for 100 Continue
 HAS_DATE = 8  # RESPONSE: the application set Date
 HAS_SERVER = 16  # RESPONSE: the application set Server
 NARROW = 32  # REQUEST: the answer begins with NARROW_WINDOW of credit, as the client has many requests open
+WHOLE = 64  # READY: requests are best sent when their content is whole: each call takes a thread (WSGI)
 
 INITIAL_WINDOW = 256 * 1024
 # What a hundred streams of one client may hold between them before the edge knows that the client takes anything.

@@ -26,12 +26,14 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, cast
 
 from . import wire
 from .asgi import HttpExchange, build_scope
 from .certifi_hook import answer_certifi
 from .errors import ClientDisconnected, LoadError, StartupError
+from .interface import WSGI, Served, serve_interface
 from .lifespan import Lifespan
 from .loader import Application, application_traceback, load_application
 from .loops import loop_factory
@@ -71,7 +73,8 @@ class WireConnection(asyncio.Protocol):
         self.write = self._writer.write
         self._worker.connections.add(self)
         number = self._worker.settings.number
-        self.write(wire.encode_hello(os.getpid(), number) + wire.encode_frame(wire.READY, 0, 0))
+        flags = wire.WHOLE if self._worker.wants_whole else 0
+        self.write(wire.encode_hello(os.getpid(), number) + wire.encode_frame(wire.READY, flags, 0))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._worker.connections.discard(self)
@@ -230,6 +233,7 @@ class Worker:
     def __init__(self, settings: WorkerSettings, listener: socket.socket, control: socket.socket) -> None:
         self.settings = settings
         self.app: Application
+        self.wants_whole = False  # each call takes a thread
         self.state: dict[str, Any] = {}
         self.loop: asyncio.AbstractEventLoop
         self.connections: set[WireConnection] = set()
@@ -251,10 +255,8 @@ class Worker:
             relax_strict()
             logger.info("trust: servers' certificates need not be strict (RFC 5280) by default: --trust-strict off")
         try:
-            self.app = load_application(settings.target, app_dir=settings.app_dir, factory=settings.factory)
-            if settings.log_level == "trace":
-                self.app = traced(self.app)
-            lifespan = Lifespan(self.app, settings.lifespan)
+            served = self._load()
+            lifespan = Lifespan(served.app, "off" if served.interface == WSGI else settings.lifespan)
             await lifespan.startup()
         except LoadError as error:
             return self._report_failure(str(error), EXIT_WRONG_COMMAND)
@@ -264,10 +266,20 @@ class Worker:
             traceback.print_exception(type(error), error, application_traceback(error.__traceback__))
             what = f"{type(error).__name__}: {error}".splitlines()[0]
             return self._report_failure(f"application {settings.target!r} failed to start: {what}", EXIT_FAILED)
-        self.state = lifespan.state
+        self.app, self.state, self.wants_whole = served.app, lifespan.state, served.interface == WSGI
         await self._serve()
         await lifespan.shutdown()
+        served.close()
         return 0
+
+    def _load(self) -> Served:
+        settings = self.settings
+        loaded = load_application(settings.target, app_dir=settings.app_dir, factory=settings.factory)
+        # The first worker says it for all.
+        if loaded.remark and not settings.number:
+            logger.warning("%s", loaded.remark)
+        served = serve_interface(loaded.app, settings.interface, settings.threads)
+        return replace(served, app=traced(served.app)) if settings.log_level == "trace" else served
 
     def keep_running(self, tasks: list[asyncio.Task[None]]) -> None:
         """Remember application calls whose connection is lost, so that the end of the worker waits for them."""

@@ -65,6 +65,17 @@ async def test_greeting_comes_first() -> None:
     assert wire.decode_hello(frames[0][3])[1] == 3
 
 
+@pytest.mark.parametrize(("wants_whole", "flags"), [(True, wire.WHOLE), (False, 0)])
+@in_loop
+async def test_greeting_says_whether_requests_are_to_come_whole(wants_whole: bool, flags: int) -> None:
+    case = Case(hello)
+    case.worker.wants_whole = wants_whole
+    again = WireConnection(case.worker)
+    again.connection_made(case.transport)
+    await turn()
+    assert case.transport.take()[-1][:2] == (wire.READY, flags)
+
+
 @in_loop
 async def test_request_is_answered_on_its_stream() -> None:
     case = Case(hello)

@@ -49,7 +49,7 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
     ("arguments", "values"),
     [
         (["shop:app"], {}),
-        (["shop"], {}),
+        (["shop"], {"app": "shop"}),
         (["-w", "3", "shop:app"], {"workers": 3}),
         (["shop:app", "--workers", "3"], {"workers": 3}),
         (["--workers=auto", "shop:app"], {}),

@@ -68,13 +68,36 @@ def test_there_is_one_edge_up_to_four_cpus_then_one_for_four(cpus: int, edges: i
     assert config_pool.edges_for(cpus) == edges
 
 
+@pytest.mark.parametrize(
+    ("said", "spoken", "lifespan"),
+    [("auto", "auto", "on"), ("asgi", "asgi3", "on"), ("ASGI2", "asgi2", "on"), ("asginl", "asgi3", "off")],
+)
+def test_interface_has_the_names_of_other_servers(said: str, spoken: str, lifespan: str) -> None:
+    application = build_settings({"app": "shop:app", "interface": said, "lifespan": "on"}).application
+    assert (application.spoken, application.wanted_lifespan) == (spoken, lifespan)
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        ("rsgi", "'rsgi': only granian speaks it; serve the application's ASGI form with asgi3"),
+        ("fcgi", "'fcgi': unknown; use auto, asgi3, asgi2 or wsgi"),
+        (3, "3: unknown; use auto, asgi3, asgi2 or wsgi"),
+    ],
+)
+def test_interface_that_is_not_served_is_refused(said: object, found: str) -> None:
+    assert message({"app": "shop:app", "interface": said}) == f"interface={found}"
+
+
 VALUES: dict[str, tuple[object, str, str, object]] = {
     # key: (a value other than the default, part, field, what it becomes)
-    "app": ("site.asgi", "application", "target", "site.asgi:app"),
+    "app": ("site.asgi", "application", "target", "site.asgi"),
     "app_dir": ("/", "application", "app_dir", "/"),
     "factory": ("1", "application", "factory", True),
     "root_path": ("/api", "application", "root_path", "/api"),
     "lifespan": ("off", "application", "lifespan", "off"),
+    "interface": ("WSGI", "application", "interface", "wsgi"),
+    "threads": ("4", "application", "threads", 4),
     "trust_strict": ("off", "application", "trust_strict", "off"),
     "bind": ("a:1,unix:b", "listen", "binds", (TcpAddress("a", 1), UnixAddress("b"))),
     "http_bind": (":80", "listen", "http_binds", (TcpAddress("", 80),)),

@@ -60,7 +60,7 @@ from edge.options import KIB, MIB, Kind, Option
         (options.prefix(), "/", ""),
         (options.prefix(), "/api/", "/api"),
         (options.application(), "app:app", "app:app"),
-        (options.application(), "app", "app:app"),
+        (options.application(), "app", "app"),
         (options.application(), "shop.site.asgi:make.app", "shop.site.asgi:make.app"),
         (options.networks(), "10.0.0.0/8, ::1", (IPv4Network("10.0.0.0/8"), IPv6Network("::1"))),
         (options.networks(), ["192.0.2.1", "192.0.2.1,unix"], (IPv4Network("192.0.2.1"), None)),
@@ -140,6 +140,11 @@ def test_value_is_read(kind: Kind, value: object, parsed: object) -> None:
         (options.application(), "my-app:app", "'my-app:app': not an import path; use MODULE:ATTR, such as app:app"),
         (options.application(), "app.py", "'app.py': a file, not a module; use app:app"),
         (options.application(), "./src/app.py:make", "'./src/app.py:make': a file, not a module; use src.app:make"),
+        (
+            options.application(),
+            "app:make(x)",
+            "'app:make(x)': x: arguments are literals, such as 'text', 1, True or None",
+        ),
         (options.application(), None, "None: workers import the application by its name; use 'MODULE:ATTR'"),
         (
             options.networks(),

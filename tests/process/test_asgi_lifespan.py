@@ -193,7 +193,7 @@ def test_worker_that_dies_while_it_starts_ends_the_start(tmp_path: Path) -> None
     [
         ("missing:app", "", "no module named 'missing'"),
         ("application:missing", "", "module 'application' has no attribute 'missing'"),
-        ("application", "value = 1", "module 'application' has no attribute 'app'"),
+        ("application", "value = 1", "none of app, application, asgi, wsgi can be called there"),
         ("application:value", "value = 1", "'int' cannot be called"),
         ("application.inner:app", "", "no module named 'application.inner'"),
     ],
