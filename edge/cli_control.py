@@ -39,10 +39,11 @@ def reload_command(pid_file: str | None) -> None:
 
 @click.command("scale")
 @click.argument("workers", type=int)
+@click.option("--pool", metavar="NAME", help="the pool that is meant, where several applications are served")
 @_PID_FILE
-def scale_command(workers: int, pid_file: str | None) -> None:
+def scale_command(workers: int, pool: str | None, pid_file: str | None) -> None:
     """Run so many workers from now on."""
-    answer = control.ask(control.find_server(os.environ, pid_file), "scale", workers=workers)
+    answer = control.ask(control.find_server(os.environ, pid_file), "scale", workers=workers, pool=pool)
     click.echo(f"workers: {answer['before']} before, {answer['workers']} now")
 
 

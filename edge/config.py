@@ -68,6 +68,19 @@ class ServeSettings:
     # What is served of it, and where; options alone make one site with one route.
     sites: tuple[SitePlan, ...] = ()
 
+    @property
+    def applications(self) -> dict[str, AppPlan]:
+        """The applications that are served, by the key of their pool: where they are, empty if that is everywhere.
+
+        Routes that lead to the same application, started in the same way, share it.
+        """
+        found: dict[str, AppPlan] = {}
+        for site in self.sites:
+            for route in site.routes:
+                if isinstance(route.target, AppPlan) and route.target not in found.values():
+                    found[(site.names or ("*",))[0] + route.prefix] = route.target
+        return dict.fromkeys(("",), *found.values()) if len(found) == 1 else found
+
 
 # The parts with their titles, in the order of the help.
 SECTIONS: tuple[tuple[str, type[Any]], ...] = (

@@ -150,3 +150,8 @@ class SitePlan:
     certificates: tuple[CertificateFiles, ...] = ()
     acme: tuple[tuple[str, ...], ...] = ()
     settings: SiteParts = field(default_factory=SiteParts)
+
+
+def pool_key(applications: Mapping[str, AppPlan], target: Target) -> str | None:
+    """Return the key of the pool that a target is, see ServeSettings.applications; None if it is none."""
+    return next((key for key, plan in applications.items() if plan == target), None)

@@ -128,6 +128,11 @@ class Edges:
         """True if as many take connections as there should be."""
         return not self._missing() and all(edge.is_serving for edge in self if not edge.is_old)
 
+    @property
+    def are_all_new(self) -> bool:
+        """True if none is left of those that did something else."""
+        return not any(edge.is_old for edge in self)
+
     def drain(self, *, gently: bool) -> None:
         """Have all of them take nothing new and end; `gently` if others take the connections that still come."""
         self.order(drain=True, gently=gently)

@@ -28,6 +28,7 @@ from typing import Any
 from edge.acme import without_secret
 from edge.config import ServeSettings
 from edge.config_pool import MAX_PROCESSES
+from edge.config_sites import pool_key
 from edge.control import ControlServer, Reply
 from edge.edges import Edge, Edges
 from edge.errors import ConfigError, EdgeError, StartError
@@ -35,6 +36,7 @@ from edge.keeper import KeeperProcess
 from edge.metrics import MetricsServer
 from edge.net.listener import Listener, start_listening
 from edge.observe import say
+from edge.pools import Pools
 from edge.process import run_edge
 from edge.rundir import RunDirectory
 from edge.served import ServedCertificates
@@ -44,7 +46,7 @@ from edge.status import describe, seen_of_workers, worker_rows
 from edge.tls.contexts import TlsServer
 from edge.upgrade import Predecessor, Upgrade
 from edge.watch import CodeWatch
-from edge.workers import Workers, plan_for
+from edge.workers import plans_for
 from edge_backend.pool import Settled, StartFailure
 from edge_certs.errors import CertificateError
 from edge_certs.settings import KeeperSettings
@@ -91,14 +93,14 @@ class Master:
         self._is_program = parts.is_program
         self._selector = selectors.DefaultSelector()
         self._keeper = KeeperProcess(parts.keeper, without_secret(os.environ))
-        plan = plan_for(settings)
-        self._workers = Workers(plan, parts.run_dir.path, self._selector, self._workers_changed, self._settled)
+        plans = plans_for(settings)
+        self._workers = Pools(plans, parts.run_dir.path, self._selector, self._workers_changed, self._settled)
         self._edges = Edges(self._selector, self._greet, self._leave, self._heard)
         self._metrics = MetricsServer(parts.listeners, self._selector, lambda: (self._status(), self._edges.counts()))
         listeners = [*self._listeners, *self._metrics.listeners]
         self._upgrade = Upgrade(listeners, self._selector, self._succeeded, parts.started_in)
         self._control = ControlServer(parts.run_dir.path, self._selector, self._command)
-        self._replies: dict[int, list[Reply]] = {}
+        self._reloads: dict[int, tuple[ServeSettings, Reply | None]] = {}
         self._signals = Signals()
         self._watch = CodeWatch(settings.reload, settings.application.app_dir, self._selector, self._code_changed)
         self._started_at = time.monotonic()
@@ -156,6 +158,8 @@ class Master:
         self._workers.do_due(now)
         self._edges.do_due(now)
         self._keeper.due(now)
+        if not self._reloads and self._edges.are_all_new:
+            self._workers.keep_only(self._settings.applications)
         if self._certificates.have_changed(now):
             self._reload_certificates()
 
@@ -172,8 +176,7 @@ class Master:
             elif number == signal.SIGUSR2:
                 self._begin_upgrade(None)
             elif number in (signal.SIGTTIN, signal.SIGTTOU):
-                more = 1 if number == signal.SIGTTIN else -1
-                self._workers.resize(min(MAX_PROCESSES, max(1, self._workers.size + more)))
+                self._resize_all(1 if number == signal.SIGTTIN else -1)
         if signal.SIGCHLD in signals:
             self._workers.reap()
             self._edges.reap()
@@ -190,7 +193,7 @@ class Master:
 
     def _workers_changed(self) -> None:
         self._edges.order(workers=self._workers.paths())
-        if self._workers.is_any_ready and not self._is_serving and not self._stop_signals:
+        if not self._is_serving and self._workers.can_serve and not self._stop_signals:
             self._start_serving()
         self._take_over()
 
@@ -261,7 +264,7 @@ class Master:
         try:
             settings = self._reread()
             self._refuse_fixed(settings)
-            plan = plan_for(settings)
+            plans = plans_for(settings)
             certificates = self._certificates.read()
         except (EdgeError, CertificateError, OSError, ValueError) as error:
             what = "certificates" if isinstance(error, CertificateError) else "settings"
@@ -271,14 +274,10 @@ class Master:
             return
         self._certificates.use(certificates)
         self._edges.order(certificates=self._certificates.order)
-        before, self._settings = self._settings, settings
-        if self._is_serving and _of_edges(before) != _of_edges(settings):
-            self._start_edges()
-        generation = self._workers.reload(plan, at_once=at_once)
+        generation = self._workers.reload(plans, at_once=at_once)
+        self._reloads[generation] = settings, reply
         if not at_once:
             logger.info("reload: new workers take the place of the old ones")
-        if reply is not None:
-            self._replies.setdefault(generation, []).append(reply)
 
     def _refuse_fixed(self, settings: ServeSettings) -> None:
         """What was bound at the start stays: another address needs another start."""
@@ -290,17 +289,25 @@ class Master:
             raise ConfigError("which certificates are served has changed; restart to use others than before")
 
     def _settled(self, settled: Settled) -> None:
+        """A reload is over. Edges follow the workers: where those do not start, nothing changes."""
+        settings, reply = self._reloads.pop(settled.generation)
+        if not settled.failure:
+            self._use(settings)
         if self._watch.is_on and settled.failure:
             self._new_code_failed(settled)
         elif settled.failure:
             logger.error("reload given up: %s; the old workers go on serving", settled.failure)
         else:
             logger.info("reload: done, every worker is new")
-        for reply in self._replies.pop(settled.generation, []):
-            if settled.failure:
-                reply.refuse(f"reload given up: {settled.failure}; the old workers go on serving")
-            else:
-                reply.send(workers=self._workers.size)
+        if reply is not None and settled.failure:
+            reply.refuse(f"reload given up: {settled.failure}; the old workers go on serving")
+        elif reply is not None:
+            reply.send(workers=self._workers.total)
+
+    def _use(self, settings: ServeSettings) -> None:
+        before, self._settings = self._settings, settings
+        if self._is_serving and _of_edges(before) != _of_edges(settings):
+            self._start_edges()
 
     def _new_code_failed(self, settled: Settled) -> None:
         if settled.generation == self._workers.generation:
@@ -350,7 +357,7 @@ class Master:
         elif name == "reload":
             self._reload(reply)
         elif name == "scale":
-            self._scale(arguments.get("workers"), reply)
+            self._scale(arguments.get("workers"), arguments.get("pool"), reply)
         elif name in ("stop", "drain"):
             self._stop_signals += 2 if arguments.get("now") else 1
             if name == "drain":
@@ -361,13 +368,23 @@ class Master:
         else:
             reply.refuse(f"{name!r}: unknown command; use status, reload, scale, upgrade, drain or stop")
 
-    def _scale(self, count: object, reply: Reply) -> None:
+    def _scale(self, count: object, key: object, reply: Reply) -> None:
+        keys = self._workers.keys
+        if key is None and len(keys) == 1:
+            key = keys[0]
+        if not isinstance(key, str) or key not in keys:
+            reply.refuse(f"{key!r}: not a pool; use one of {', '.join(keys)}")
+            return
         if type(count) is not int or not 1 <= count <= MAX_PROCESSES:
             reply.refuse(f"{count!r}: not a number of workers; use 1 to {MAX_PROCESSES}")
             return
-        before = self._workers.size
-        self._workers.resize(count)
+        before = self._workers.size(key)
+        self._workers.resize(count, key)
         reply.send(workers=count, before=before)
+
+    def _resize_all(self, more: int) -> None:
+        for key in self._workers.keys:
+            self._workers.resize(min(MAX_PROCESSES, max(1, self._workers.size(key) + more)), key)
 
     def _status(self) -> dict[str, Any]:
         reports = [edge.report for edge in self._edges]
@@ -376,7 +393,7 @@ class Master:
             "uptime": round(time.monotonic() - self._started_at, 1),
             "state": "draining" if self._stop_signals else "serving" if self._is_serving else "starting",
             "listening": [describe(listener) for listener in self._listeners],
-            "size": self._workers.size,
+            "size": self._workers.total,
             "restarts": self._workers.restarts,
             "workers": worker_rows(self._workers.status(), reports),
             "edges": self._edges.status(),
@@ -417,10 +434,17 @@ class Master:
         self._workers.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
 
 
-def _of_edges(settings: ServeSettings) -> ServeSettings:
-    """Return the settings that edges have read, with the others left out."""
+def _of_edges(settings: ServeSettings) -> tuple[ServeSettings, list[object]]:
+    """Return the settings that edges have read, with the others left out: of an application, all but its pool's key."""
+    apps = settings.applications
+    sites = [
+        (site.names, site.settings, route.prefix, route.strip, pool_key(apps, route.target) or route.target)
+        for site in settings.sites
+        for route in site.routes
+    ]
     pool = dataclasses.replace(settings.pool, workers=1)
-    return dataclasses.replace(settings, application=None, tls=None, pool=pool, variables={}, sites=())  # type: ignore[arg-type]  # to compare
+    rest = dataclasses.replace(settings, application=None, tls=None, pool=pool, variables={}, sites=())  # type: ignore[arg-type]  # to compare
+    return rest, list(sites)
 
 
 def _start_error(failure: StartFailure) -> EdgeError:

@@ -25,7 +25,6 @@ from edge.config import ServeSettings
 from edge.counts import Counts
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.link import RECONNECT, WorkerLink
-from edge.dispatch.router import Router
 from edge.http.field import FieldMemory
 from edge.http.head import HeadLimits, HeadParser
 from edge.http.http2 import Http2Limits
@@ -37,6 +36,7 @@ from edge.net.stream import ClientStream
 from edge.observe import AccessLog, Clock, wants_json
 from edge.policy.chain import HEALTH, READY, Policy, Redirect
 from edge.policy.forwarded import TrustedProxies
+from edge.targets import make_router
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 
 logger = logging.getLogger("edge.process")
@@ -85,18 +85,21 @@ class EdgeProcess:
             if settings.logs.access_log or self._counts is not None
             else None
         )
-        self.dispatcher = Dispatcher(
-            concurrency=max(1, limits.worker_concurrency // settings.pool.edges),
-            queue=limits.queue,
-            queue_timeout=settings.timeouts.queue,
-        )
-        self.router = Router(self.dispatcher)
+        self.dispatchers = {
+            key: Dispatcher(
+                concurrency=max(1, limits.worker_concurrency // settings.pool.edges),
+                queue=limits.queue,
+                queue_timeout=settings.timeouts.queue,
+            )
+            for key in settings.applications
+        }
+        self.router = make_router(settings, self.dispatchers)
         # A dict keeps the order of accepting: the oldest come first when room must be made.
         self.connections: dict[Connection, None] = {}
         self.is_draining = False
         self._listeners = listeners
         self._tls = tls
-        self._workers: dict[int, str] = {}
+        self._workers: dict[int, tuple[str, str]] = {}
         self._links: dict[int, WorkerLink] = {}
         self._servers: list[asyncio.AbstractServer] = []
         self._control_buffer = b""
@@ -161,7 +164,7 @@ class EdgeProcess:
         return True  # it answers
 
     def _is_ready(self) -> bool:
-        return not self.is_draining and self.dispatcher.has_worker
+        return not self.is_draining and all(pool.has_worker for pool in self.dispatchers.values())
 
     def _redirect(self, tls: TlsServer) -> Redirect:
         ports = [listener.public_port for listener in self._listeners if listener.tls and listener.public_port]
@@ -213,8 +216,9 @@ class EdgeProcess:
         if self._is_parting:
             for connection in list(self.connections):
                 connection.part(now)
-        for exchange in self.dispatcher.expired(now):
-            exchange.queue_timed_out()
+        for dispatcher in self.dispatchers.values():
+            for exchange in dispatcher.expired(now):
+                exchange.queue_timed_out()
         self._check_workers(now)
         self._report_changes(control, now)
 
@@ -236,7 +240,7 @@ class EdgeProcess:
         report: dict[str, Any] = {
             "workers": workers,
             "connections": len(self.connections),
-            "queue": len(self.dispatcher.queue),
+            "queue": sum(len(dispatcher.queue) for dispatcher in self.dispatchers.values()),
             "tasks": len(asyncio.all_tasks()),
         }
         if self._counts is not None:
@@ -263,7 +267,7 @@ class EdgeProcess:
 
     def _obey(self, order: dict[str, Any]) -> None:
         if "workers" in order:
-            self._set_workers({int(number): path for number, path in order["workers"].items()})
+            self._set_workers({int(number): (pool, path) for number, (pool, path) in order["workers"].items()})
         if "certificates" in order and self._tls is not None:
             self._tls.sites = Sites([MemoryCertificate.decode(item) for item in order["certificates"]])
         if "drain" in order:
@@ -271,23 +275,24 @@ class EdgeProcess:
         if "stop" in order:
             self._stop()
 
-    def _set_workers(self, workers: dict[int, str]) -> None:
-        self._workers = workers
-        for number, path in workers.items():
+    def _set_workers(self, workers: dict[int, tuple[str, str]]) -> None:
+        # The pool of a site that is new is nothing to an edge that does not know the site.
+        self._workers = {number: place for number, place in workers.items() if place[0] in self.dispatchers}
+        for number, (pool, path) in self._workers.items():
             if number not in self._links:
-                self._connect(number, path)
+                self._connect(number, pool, path)
         for number, link in list(self._links.items()):
             if number not in workers:
                 link.retire()
 
-    def _connect(self, number: int, path: str) -> None:
-        link = WorkerLink(self.dispatcher, number, self._link_lost)
+    def _connect(self, number: int, pool: str, path: str) -> None:
+        link = WorkerLink(self.dispatchers[pool], number, self._link_lost)
         self._links[number] = link
         self._start(self._connect_link(link, path))
 
     async def _connect_link(self, link: WorkerLink, path: str) -> None:
         loop = asyncio.get_running_loop()
-        while self._workers.get(link.number) == path:
+        while link.number in self._workers:
             try:
                 await loop.create_unix_connection(lambda: link, path)
             except OSError:
@@ -298,13 +303,12 @@ class EdgeProcess:
 
     def _link_lost(self, link: WorkerLink) -> None:
         self._links.pop(link.number, None)
-        path = self._workers.get(link.number)
-        if path is not None and not self._drained.is_set() and not link.is_foreign:
-            asyncio.get_running_loop().call_later(RECONNECT, self._reconnect, link.number, path)
+        if link.number in self._workers and not self._drained.is_set() and not link.is_foreign:
+            asyncio.get_running_loop().call_later(RECONNECT, self._reconnect, link.number)
 
-    def _reconnect(self, number: int, path: str) -> None:
-        if self._workers.get(number) == path and number not in self._links:
-            self._connect(number, path)
+    def _reconnect(self, number: int) -> None:
+        if number in self._workers and number not in self._links:
+            self._connect(number, *self._workers[number])
 
     def replace(self, before: Connection, after: Connection) -> None:
         """A peer turned out to speak another version of HTTP."""

@@ -12,13 +12,14 @@ import os
 import random
 import selectors
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge.acme import without_secret
 from edge.config import ServeSettings
+from edge.config_sites import AppPlan
 from edge.trust import WorkerTrust, worker_trust
 from edge_backend.pool import (
     CRASH_WINDOW,
@@ -49,11 +50,15 @@ class Plan:
     """What the workers of one generation are started with."""
 
     settings: ServeSettings
+    app: AppPlan
     trust: WorkerTrust
 
 
 class Workers:
-    """Runs the worker processes. `changed` is called when edges have to hear of it, `settled` when a reload is over."""
+    """Runs the worker processes of one application.
+
+    `changed` is called when edges have to hear of it, `settled` when a reload is over; `numbers` are those of workers.
+    """
 
     def __init__(
         self,
@@ -61,6 +66,7 @@ class Workers:
         run_dir: Path,
         selector: selectors.BaseSelector,
         changed: Callable[[], None],
+        numbers: Iterator[int],
         settled: Callable[[Settled], None],
     ) -> None:
         self._plans = {0: plan}
@@ -69,7 +75,7 @@ class Workers:
         self._changed = changed
         self._settled = settled
         self._workers: dict[int, WorkerProcess] = {}
-        self._pool = Pool(_rules(plan.settings), random.random)
+        self._pool = Pool(_rules(plan), random.random, numbers)
         self._started_at: dict[int, float] = {}
         self._memory_at = 0.0
 
@@ -80,7 +86,7 @@ class Workers:
 
         `at_once`: those that are there get nothing new from now on.
         """
-        generation = self._pool.reload(_rules(plan.settings), at_once=at_once)
+        generation = self._pool.reload(_rules(plan), at_once=at_once)
         self._plans[generation] = plan
         if at_once:
             self._changed()
@@ -236,7 +242,7 @@ class Workers:
                 self._settled(action)
 
     def _spawn(self, number: int, plan: Plan, now: float) -> None:
-        worker = WorkerProcess(_worker_settings(number, plan), self._run_dir, plan.trust.environ)
+        worker = WorkerProcess(_worker_settings(number, plan), self._run_dir, plan.trust.environ, plan.app.python)
         self._workers[number] = worker
         self._started_at[number] = now
         self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._reports(worker))
@@ -275,16 +281,24 @@ class Workers:
             logger.debug("worker %d: %s", number, how)
 
 
-def plan_for(settings: ServeSettings) -> Plan:
-    """Return what workers are started with. Raises CertificateError: what they are to trust cannot be read."""
+def plans_for(settings: ServeSettings) -> dict[str, Plan]:
+    """Return what the workers of each pool are started with, by the pool's key.
+
+    Raises CertificateError: what they are to trust cannot be read.
+    """
+    return {key: _plan(settings, app) for key, app in settings.applications.items()}
+
+
+def _plan(settings: ServeSettings, app: AppPlan) -> Plan:
     # Bytecode is told from old bytecode by the second and the size: two changes within a second would be one.
     development = {"PYTHONDONTWRITEBYTECODE": "1"} if settings.reload.on else {}
-    own = {**development, **dict(settings.application.variables)}
-    return Plan(settings, worker_trust(without_secret({**settings.variables, **os.environ, **own})))
+    # What is said of one application is said on purpose: it is stronger than what the whole server was started with.
+    own = {**development, **dict(app.application.variables), **app.variables}
+    return Plan(settings, app, worker_trust(without_secret({**settings.variables, **os.environ, **own})))
 
 
-def _rules(settings: ServeSettings) -> PoolRules:
-    pool, timeouts = settings.pool, settings.timeouts
+def _rules(plan: Plan) -> PoolRules:
+    pool, timeouts = plan.app.pool, plan.settings.timeouts
     return PoolRules(
         size=pool.workers,
         startup_timeout=timeouts.startup,
@@ -295,13 +309,13 @@ def _rules(settings: ServeSettings) -> PoolRules:
         max_requests_jitter=pool.max_requests_jitter,
         max_lifetime=pool.max_worker_lifetime,
         max_rss=pool.max_worker_rss,
-        is_patient=settings.reload.on,
+        is_patient=plan.settings.reload.on,
     )
 
 
 def _worker_settings(number: int, plan: Plan) -> WorkerSettings:
     settings = plan.settings
-    application = settings.application
+    application = plan.app.application
     return WorkerSettings(
         target=application.target,
         app_dir=application.app_dir or os.getcwd(),

@@ -15,7 +15,7 @@ more then and waits for the next reload. Time comes in as an argument, monotonic
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 
@@ -134,9 +134,9 @@ class _Worker:
 
 
 class Pool:
-    """Keeps a number of workers. Numbers are never used twice. `spread` returns a random number from 0 to 1."""
+    """Keeps a number of workers. `numbers` are theirs, none twice. `spread` returns a random number from 0 to 1."""
 
-    def __init__(self, rules: PoolRules, spread: Callable[[], float]) -> None:
+    def __init__(self, rules: PoolRules, spread: Callable[[], float], numbers: Iterator[int]) -> None:
         self.failure: StartFailure | None = None
         self.generation = 0
         self.size = rules.size
@@ -144,7 +144,7 @@ class Pool:
         self.rules = rules
         self._spread = spread
         self._workers: dict[int, _Worker] = {}
-        self._next_number = 0
+        self._numbers = numbers
         self._last_generation = 0
         self._good_generation = -1  # the last of which a worker was ready
         self._least_served = 0  # workers of earlier generations get nothing new
@@ -334,7 +334,7 @@ class Pool:
         return min(self.size - fresh, most - serving)
 
     def _spawn(self, now: float) -> Spawn:
-        number, self._next_number = self._next_number, self._next_number + 1
+        number = next(self._numbers)
         rules = self.rules
         most = rules.max_requests + round(self._spread() * rules.max_requests_jitter) if rules.max_requests else 0
         self._workers[number] = _Worker(WorkerState.STARTING, self.generation, now, now, most)

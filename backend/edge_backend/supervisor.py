@@ -28,8 +28,13 @@ class Report:
 class WorkerProcess:
     """One worker: its process, its control socket, and the path at which edges reach it."""
 
-    def __init__(self, settings: WorkerSettings, run_dir: Path, environ: Mapping[str, str]) -> None:
-        """Start it. The listener is bound here, so edges can connect before the application is there."""
+    def __init__(self, settings: WorkerSettings, run_dir: Path, environ: Mapping[str, str], python: str = "") -> None:
+        """Start it, with the interpreter `python` if that is not to be this one.
+
+        The listener is bound here, so edges can connect before the application is there.
+
+        Raises OSError if there is no such interpreter.
+        """
         self.number = settings.number
         self.path = str(run_dir / f"worker-{settings.number}.sock")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -37,7 +42,14 @@ class WorkerProcess:
         with listener, theirs:
             listener.bind(self.path)
             listener.listen(128)
-            command = [sys.executable, "-P", "-m", "edge_backend", str(listener.fileno()), str(theirs.fileno())]
+            command = [
+                python or sys.executable,
+                "-P",
+                "-m",
+                "edge_backend",
+                str(listener.fileno()),
+                str(theirs.fileno()),
+            ]
             self.process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,

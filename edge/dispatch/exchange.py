@@ -376,6 +376,10 @@ class Exchange:
         """The application takes too long."""
         self._fail(504, f"no answer of the application within {limit:g} s")
 
+    def refuse(self, status: int, reason: str) -> None:
+        """Answer with the page of a status, unless an answer has begun: that is broken off. `reason` is for the log."""
+        self._fail(status, reason)
+
     def queue_timed_out(self) -> None:
         """No worker had room in time."""
         self._client.refuse(self, 503, "no worker had room in time", ((b"retry-after", b"1"),))

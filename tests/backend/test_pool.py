@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +30,7 @@ RULES = PoolRules(size=1, startup_timeout=60, drain_timeout=30, worker_timeout=2
 
 def pool_of(size: int, spread: float = 0.0, **rules: Any) -> Pool:
     """Return a pool in which nothing was done yet."""
-    return Pool(replace(RULES, size=size, **rules), lambda: spread)
+    return Pool(replace(RULES, size=size, **rules), lambda: spread, itertools.count())
 
 
 def spawned(actions: list[Action]) -> list[int]:
