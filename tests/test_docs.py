@@ -226,7 +226,7 @@ class Reader:
     def _type(self, command: str, output: list[str]) -> None:
         if ".venv-test" in command:
             return  # what runs this test
-        command = command.rpartition(_INSTALL)[2]
+        command = command.rpartition("pip install -q . && ")[2].rpartition(_INSTALL)[2]
         if any("listening on" in line for line in output):
             self._serve(command, output)
             return
