@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from edge.config_acme import AcmeSettings, refuse_acme_contradictions
+from edge.config_answers import AnswerSettings
 from edge.config_app import ApplicationSettings
 from edge.config_foreign import ForeignSettings, advice_for
+from edge.config_forward import ForwardSettings, forward_settings
 from edge.config_limits import LimitSettings, TimeoutSettings
 from edge.config_listen import ListenSettings, all_binds
 from edge.config_logs import LogSettings
@@ -19,31 +21,9 @@ from edge.config_pool import PoolSettings, RunSettings
 from edge.config_reload import ReloadSettings
 from edge.config_sites import AppPlan, RoutePlan, SitePlan
 from edge.config_tls import CertificateFiles, TlsSettings
-from edge.config_websocket import WebSocketSettings
+from edge.config_websocket import WebSocketSettings, without_deflate
 from edge.errors import ConfigError
-from edge.options import (
-    Option,
-    Trusted,
-    networks,
-    options_of,
-    setting,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class ForwardSettings:
-    """Whose forwarding fields are believed: peers in these networks, and those on Unix sockets."""
-
-    trusted_proxies: tuple[Trusted, ...] = setting(
-        (),
-        networks(),
-        "--trusted-proxy",
-        "--forwarded-allow-ips",
-        shown="nobody",
-        environment=("FORWARDED_ALLOW_IPS",),
-        help="peers whose X-Forwarded-* count: addresses, networks, unix, or * for everyone; repeatable",
-    )
-    trust_unix: bool = False
+from edge.options import Option, options_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +35,7 @@ class ServeSettings:
     tls: TlsSettings = field(default_factory=TlsSettings)
     acme: AcmeSettings = field(default_factory=AcmeSettings)
     forward: ForwardSettings = field(default_factory=ForwardSettings)
+    answers: AnswerSettings = field(default_factory=AnswerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
@@ -89,6 +70,7 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("TLS", TlsSettings),
     ("Certificates from an authority", AcmeSettings),
     ("Forwarding", ForwardSettings),
+    ("Answers", AnswerSettings),
     ("Limits", LimitSettings),
     ("Timeouts", TimeoutSettings),
     ("WebSocket", WebSocketSettings),
@@ -140,7 +122,6 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
     _refuse_contradictions(given, parsed)
     acme = _part(AcmeSettings, parsed)
     refuse_acme_contradictions({key: item.name for key, item in given.items()}, parsed, acme)
-    trusted = parsed.get("trusted_proxy", ())
     application = _part(ApplicationSettings, parsed)
     pool = _part(PoolSettings, {"workers": 1, **parsed} if parsed.get("reload") else parsed)
     certificates = _pairs(parsed)
@@ -149,10 +130,11 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
         listen=_part(ListenSettings, {**parsed, "bind": all_binds(parsed)}),
         tls=dataclasses.replace(_part(TlsSettings, parsed), certificates=certificates),
         acme=acme,
-        forward=ForwardSettings(tuple(network for network in trusted if network is not None), None in trusted),
+        forward=forward_settings(parsed),
+        answers=_part(AnswerSettings, parsed),
         limits=_part(LimitSettings, parsed),
         timeouts=_part(TimeoutSettings, parsed),
-        websocket=_part(WebSocketSettings, parsed),
+        websocket=_part(WebSocketSettings, without_deflate(parsed)),
         pool=pool,
         reload=_part(ReloadSettings, parsed),
         run=_part(RunSettings, parsed),

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from email.utils import formatdate
 from typing import TYPE_CHECKING
 
+from edge.config_answers import AnswerSettings
+
 if TYPE_CHECKING:
     from edge.counts import Counts
     from edge.dispatch.exchange import Exchange
@@ -42,11 +44,29 @@ _CONSOLE_LINE = b'%b %b "%b %b HTTP/%b" %d %d bytes in %.1f ms (queue %.1f, app 
 
 
 class Clock:
-    """What changes once a second or once a request: the time of day, and request ids."""
+    """What changes once a second or once a request: the time of day, and request ids.
 
-    __slots__ = ("_counter", "_prefix", "_second", "date", "fields", "own_fields", "stamp")
+    `answers` says which fields every answer has beside its request id.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = (
+        "_answers",
+        "_counter",
+        "_others",
+        "_prefix",
+        "_second",
+        "_server",
+        "date",
+        "fields",
+        "own_fields",
+        "stamp",
+    )
+
+    def __init__(self, answers: AnswerSettings = AnswerSettings()) -> None:  # noqa: B008  # frozen
+        self._answers = answers
+        named = [value for name, value in answers.fields if name == b"server"]
+        self._server = named[-1] if named else b"edge" if answers.server else b""
+        self._others = [part for name, value in answers.fields if name != b"server" for part in (name, value)]
         # An id is unique, not secret: random per process, counted within it.
         self._prefix = secrets.token_hex(6).encode()
         self._counter = 0
@@ -65,10 +85,24 @@ class Clock:
         if second != self._second:
             self._second = second
             self.date = formatdate(second, usegmt=True).encode()
-            self.fields = [b"date", self.date, b"server", b"edge"]
-            self.own_fields = b"date: %b\r\nserver: edge\r\nx-request-id: " % self.date
+            self.fields = self.fields_beside(has_date=False, has_server=False)
+            self.own_fields = self.lines_beside(has_date=False, has_server=False) + b"x-request-id: "
         milliseconds = int(now * 1000) % 1000
         self.stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode() + b".%03dZ" % milliseconds
+
+    def fields_beside(self, *, has_date: bool, has_server: bool) -> list[bytes]:
+        """Return the edge's fields for an answer that has these of its own, as names and values in turn."""
+        fields: list[bytes] = []
+        if self._answers.date and not has_date:
+            fields += (b"date", self.date)
+        if self._server and not has_server:
+            fields += (b"server", self._server)
+        return fields + self._others
+
+    def lines_beside(self, *, has_date: bool, has_server: bool) -> bytes:
+        """Return the same as field lines."""
+        fields = self.fields_beside(has_date=has_date, has_server=has_server)
+        return b"".join([b"%b: %b\r\n" % pair for pair in zip(fields[::2], fields[1::2], strict=True)])
 
     def next_id(self) -> bytes:
         """Return a new request id: 12 random hex digits of this process, 8 that count."""

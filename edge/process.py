@@ -72,7 +72,7 @@ class EdgeProcess:
         self.write_stall = settings.timeouts.write_stall
         # Requests on one connection; a keep-alive time of 0 closes it after each.
         self.max_requests = limits.keepalive_requests if settings.timeouts.keep_alive else 1
-        self.clock = Clock()
+        self.clock = Clock(settings.answers)
         self._counts = Counts() if settings.run.metrics else None
         self.access_log = (
             AccessLog(
@@ -155,7 +155,7 @@ class EdgeProcess:
             scheme=b"https" if listener.tls else b"http",
             port=listener.public_port or 0,
             address=listener.address.removeprefix("unix:").encode(),
-            trust=TrustedProxies(forward.trusted_proxies, unix=forward.trust_unix),
+            trust=TrustedProxies(forward.trusted_proxies, unix=forward.trust_unix, hops=forward.hops),
             redirect=None if listener.tls or self._tls is None else self._redirect(self._tls),
             probes={HEALTH: self._is_healthy, READY: self._is_ready} if self.settings.run.health else {},
         )

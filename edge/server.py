@@ -39,7 +39,7 @@ def serve(
     settings = read_settings()
     predecessor = Predecessor.find(os.environ)
     set_up_logging(settings.logs.level)
-    for remark in settings.foreign.remarks():
+    for remark in (*settings.foreign.remarks(), *settings.websocket.remarks()):
         logger.info("%s", remark)
     kept = KeptCertificates.open(settings.acme, os.environ, settings.logs.level)
     watch = CertificateWatch(watched_files(settings.tls, kept))

@@ -8,12 +8,19 @@ from edge.config import ServeSettings
 from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, pool_key
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.local import NotFound, Redirect
+from edge.dispatch.no_websockets import NoWebSockets
 from edge.dispatch.router import Route, Router, Routes
 from edge.dispatch.target import Target
 
 
 def make_router(settings: ServeSettings, pools: Mapping[str, Dispatcher]) -> Router:
     """Return the router of an edge process; `pools` are by key, see ServeSettings.applications."""
+    if settings.websocket.implementation == "none":
+        return _route(settings, {key: NoWebSockets(pool) for key, pool in pools.items()})
+    return _route(settings, pools)
+
+
+def _route(settings: ServeSettings, pools: Mapping[str, Target]) -> Router:
     if list(pools) == [""] and len(settings.sites) == 1 and len(settings.sites[0].routes) == 1:
         return Router(pools[""])
     nothing = NotFound()
@@ -28,7 +35,7 @@ def make_router(settings: ServeSettings, pools: Mapping[str, Dispatcher]) -> Rou
     return Router(others, named)
 
 
-def _make(settings: ServeSettings, route: RoutePlan, pools: Mapping[str, Dispatcher]) -> Target:
+def _make(settings: ServeSettings, route: RoutePlan, pools: Mapping[str, Target]) -> Target:
     plan = route.target
     if isinstance(plan, AppPlan):
         key = pool_key(settings.applications, plan)

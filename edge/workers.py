@@ -332,6 +332,7 @@ def _worker_settings(number: int, plan: Plan) -> WorkerSettings:
         ca_bundle=plan.trust.ca_bundle,
         relax_strict=application.trust_strict == "off",
         disconnect_grace=settings.timeouts.disconnect_grace,
+        ws_max_queue=settings.websocket.max_queue,
         loop=application.loop,
         python_path=application.python_path,
         interface=application.spoken,

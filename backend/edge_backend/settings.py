@@ -18,7 +18,8 @@ class WorkerSettings:
     off what Python 3.13 added to the verification of servers. `disconnect_grace` is how
     long an application call may go on after its client has left; 0 is for ever. `python_path` is where modules are
     looked for besides `app_dir`. `interface` is auto, asgi3, asgi2 or wsgi; `threads` are the calls of a WSGI
-    application that run at a time.
+    application that run at a time. `ws_max_queue` is how many messages of a WebSocket may
+    wait; 0 is any number.
     """
 
     target: str
@@ -36,6 +37,7 @@ class WorkerSettings:
     ca_bundle: str = ""
     relax_strict: bool = False
     disconnect_grace: float = 0.0
+    ws_max_queue: int = 0
     loop: str = "auto"
     python_path: tuple[str, ...] = ()
     interface: str = "auto"

@@ -188,7 +188,7 @@ class WebSocketExchange:
 
     def _read(self) -> None:
         """Read as much of the client's bytes as the application has room for."""
-        while self._in and (self._waiting < MAX_WAITING or self._closing) and not self._protocol.eof_sent:
+        while self._in and (self._has_room() or self._closing) and not self._protocol.eof_sent:
             piece = bytes(self._in[:_READ_SIZE])
             del self._in[:_READ_SIZE]
             self._taken += len(piece)
@@ -222,6 +222,11 @@ class WebSocketExchange:
         self._push_disconnect(*self._close_seen())
         self._cancel_timer()
         self._timer = self._loop.call_later(CLOSE_TIMEOUT, self._end)
+
+    def _has_room(self) -> bool:
+        """Tell whether more messages may wait for the application. What one read brings is taken whole."""
+        max_queue = self._settings.ws_max_queue
+        return self._waiting < MAX_WAITING and not 0 < max_queue <= len(self._messages)
 
     def _accept(self, message: Message) -> None:
         if self._over:

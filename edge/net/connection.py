@@ -354,9 +354,5 @@ class ClientConnection:
         clock = self._edge.clock
         if not flags & _OWN_FIELDS:
             return b"%b%b\r\n" % (clock.own_fields, exchange.request_id)
-        own = b"x-request-id: %b\r\n" % exchange.request_id
-        if not flags & wire.HAS_DATE:
-            own += b"date: %b\r\n" % clock.date
-        if not flags & wire.HAS_SERVER:
-            own += b"server: edge\r\n"
-        return own
+        lines = clock.lines_beside(has_date=flags & wire.HAS_DATE != 0, has_server=flags & wire.HAS_SERVER != 0)
+        return b"%bx-request-id: %b\r\n" % (lines, exchange.request_id)

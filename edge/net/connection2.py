@@ -382,12 +382,9 @@ class Http2ClientConnection:
 
     def _own_fields(self, flags: int) -> list[bytes]:
         """Return the fields that the edge sets; the application's own Date and Server win."""
-        own: list[bytes] = []
-        if not flags & wire.HAS_DATE:
-            own += (b"date", self._edge.clock.date)
-        if not flags & wire.HAS_SERVER:
-            own += (b"server", b"edge")
-        return own
+        return self._edge.clock.fields_beside(
+            has_date=flags & wire.HAS_DATE != 0, has_server=flags & wire.HAS_SERVER != 0
+        )
 
     def _forget_exchange(self, exchange: Exchange) -> None:
         number = exchange.head.stream

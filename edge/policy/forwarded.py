@@ -64,13 +64,17 @@ class Node(NamedTuple):
 class TrustedProxies:
     """The peers whose forwarding fields count; nobody by default.
 
-    `unix` trusts whoever connects to a Unix socket. `trust_host` takes X-Forwarded-Host from them, too.
+    `unix` trusts whoever connects to a Unix socket. `trust_host` takes X-Forwarded-Host from them, too. `hops` is how
+    many entries of X-Forwarded-For are looked at, from the nearest; 0 is as many as may be.
     """
 
-    __slots__ = ("_nodes", "_prefixes", "trust_host", "unix")
+    __slots__ = ("_nodes", "_prefixes", "hops", "trust_host", "unix")
 
-    def __init__(self, networks: Iterable[Network] = (), *, unix: bool = False, trust_host: bool = False) -> None:
+    def __init__(
+        self, networks: Iterable[Network] = (), *, unix: bool = False, trust_host: bool = False, hops: int = 0
+    ) -> None:
         self.unix = unix
+        self.hops = hops
         self.trust_host = trust_host
         self._nodes: dict[bytes, Node | None] = {}
         # One set a prefix length: a list of a thousand networks costs no more than its few lengths.
@@ -244,7 +248,7 @@ def _walk(trust: TrustedProxies, entries: list[bytes]) -> list[Node]:
         if node is None:
             break
         nodes.append(node)
-        if not node.trusted:
+        if not node.trusted or len(nodes) == trust.hops:
             break
     return nodes
 

@@ -61,6 +61,13 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         (["--no-access-log", "shop:app"], {"access_log": False}),
         (["--access-log", "shop:app"], {}),
         (["--no-ws-per-message-deflate", "shop:app"], {"ws_per_message_deflate": False}),
+        (["--ws-per-message-deflate", "false", "shop:app"], {"ws_per_message_deflate": False}),
+        (["--ws-per-message-deflate", "true", "shop:app"], {}),
+        (["--no-proxy-headers", "--trusted-proxy", "::1", "shop:app"], {}),
+        (
+            ["--header", "X-A: b, c", "--no-date-header", "shop:app"],
+            {"header": [("X-A", "b, c")], "date_header": False},
+        ),
         (["--keep-alive", "5", "--graceful-timeout", "1m", "shop:app"], {"keepalive_timeout": 5, "drain_timeout": 60}),
         (["--timeout-keep-alive", "5", "shop:app"], {"keepalive_timeout": 5}),
     ],

@@ -9,13 +9,13 @@ import pytest
 
 from edge import config_limits, config_pool
 from edge.config import (
-    ForwardSettings,
     Given,
     ServeSettings,
     all_options,
     build_settings,
 )
 from edge.config_app import ApplicationSettings
+from edge.config_forward import ForwardSettings
 from edge.config_limits import LimitSettings, TimeoutSettings
 from edge.config_listen import ListenSettings
 from edge.config_logs import LogSettings
@@ -41,7 +41,7 @@ def test_application_alone_gives_the_documented_defaults() -> None:
     assert settings.application == ApplicationSettings("shop:app", "", False, "", "auto")
     assert settings.listen == ListenSettings((), (), None, None, 2048, 0o660, "", "")
     assert settings.tls == TlsSettings((), False)
-    assert settings.forward == ForwardSettings((), False)
+    assert settings.forward == ForwardSettings((), False, 0)
     assert settings.timeouts == TimeoutSettings(10, 10, 30, 500, 60, 75, 10, 30, 60)
     assert settings.websocket == WebSocketSettings(2**24, 20, 20, True)
     assert settings.logs == LogSettings("info", True, "auto")
@@ -127,6 +127,11 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "acme_eab_key": ("bWFj", "acme", "eab_key", "bWFj"),
     "acme_ca_root": ("ca.pem", "acme", "ca_root", "ca.pem"),
     "trusted_proxy": ("10.0.0.0/8 unix", "forward", "trusted_proxies", (IPv4Network("10.0.0.0/8"),)),
+    "proxy_headers": ("on", "forward", "trusted_proxies", (IPv4Network("127.0.0.1"), IPv6Network("::1"))),
+    "forwarded_hops": ("2", "forward", "hops", 2),
+    "header": ("A:b C:d,e", "answers", "fields", ((b"a", b"b"), (b"c", b"d,e"))),
+    "server_header": ("off", "answers", "server", False),
+    "date_header": ("off", "answers", "date", False),
     "max_request_line": ("4KiB", "limits", "max_request_line", 4096),
     "max_header_size": ("4k", "limits", "max_header_size", 4096),
     "max_headers": ("7", "limits", "max_headers", 7),
@@ -169,6 +174,9 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "ws_max_size": ("1MiB", "websocket", "max_size", 2**20),
     "ws_ping_interval": ("0", "websocket", "ping_interval", 0.0),
     "ws_ping_timeout": ("1", "websocket", "ping_timeout", 1.0),
+    "ws_max_queue": ("32", "websocket", "max_queue", 32),
+    "ws": ("none", "websocket", "implementation", "none"),
+    "no_ws_per_message_deflate": ("on", "websocket", "per_message_deflate", False),
     "ws_per_message_deflate": ("no", "websocket", "per_message_deflate", False),
     "workers": ("5", "pool", "workers", 5),
     "edges": ("6", "pool", "edges", 6),
@@ -197,7 +205,7 @@ def test_every_option_is_in_this_files_table() -> None:
 @pytest.mark.parametrize("key", VALUES)
 def test_option_by_name_and_by_variable_sets_its_field_and_no_other(key: str) -> None:
     text, part, name, parsed = VALUES[key]
-    pieces = (str(text) if key == "env" else str(text).replace(",", " ")).split()
+    pieces = (str(text) if key in ("env", "header") else str(text).replace(",", " ")).split()
     base = {**APP, **next((base for prefix, base in BASES.items() if key.startswith(prefix)), {})}
     by_name = build_settings({**base, key: pieces if len(pieces) > 1 else text})
     by_variable = build_settings({} if key == "app" else base, {f"EDGE_{key.upper()}": str(text)})
@@ -235,6 +243,16 @@ def test_auto_is_the_default_number_of_processes() -> None:
 def test_star_trusts_every_peer() -> None:
     everyone = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
     assert build_settings({**APP, "trusted_proxy": "*"}).forward == ForwardSettings(everyone, trust_unix=True)
+
+
+def test_without_proxy_headers_nobody_is_trusted() -> None:
+    values = {**APP, "proxy_headers": False, "trusted_proxy": ["10.0.0.0/8", "unix"]}
+    assert build_settings(values).forward == ForwardSettings()
+
+
+def test_proxy_headers_leave_the_named_proxies_alone() -> None:
+    values = {**APP, "trusted_proxy": "10.0.0.0/8"}
+    assert build_settings({**values, "proxy_headers": True}) == build_settings(values)
 
 
 def test_keys_go_to_the_certificates_at_their_place() -> None:

@@ -44,6 +44,12 @@ def chain(*lines: bytes) -> FieldLines:
     return [(b"x-forwarded-for", line) for line in lines]
 
 
+@pytest.mark.parametrize(("hops", "client"), [(0, "1.1.1.1"), (1, "3.3.3.3"), (2, "2.2.2.2"), (3, "1.1.1.1")])
+def test_with_everyone_trusted_hops_say_who_the_client_is(hops: int, client: str) -> None:
+    everyone = TrustedProxies([ipaddress.ip_network("0.0.0.0/0")], hops=hops)
+    assert seen(chain(b"1.1.1.1, 2.2.2.2, 3.3.3.3"), trusted=everyone).client == (client, 0)
+
+
 # --- trusted proxies
 
 
