@@ -15,11 +15,12 @@ _HEAD = """\
 
 `edge serve [OPTIONS] MODULE:ATTR`. This page is made by `python -m tests.options_page`; a test holds it to the source.
 
-A flag is stronger than its variable, a variable stronger than the default. In Python, `edge.run("app:app",
-max_body="1GiB")` takes the same names with underscores. An option that may be repeated takes a list there, and in a
-variable its values stand with commas or spaces between them (those of `EDGE_ACME` with spaces only: commas join names).
-Sizes are `8192`, `8KiB`, `100MiB` or `2GiB` (powers of 1024); durations are `10` (seconds), `500ms`, `2m` or `1h`;
-switches are `1` or `0`, `on` or `off`, `yes` or `no`, `true` or `false`.
+Each flag is a variable, too, in every spelling: `--max-body` is `EDGE_MAX_BODY`. A flag is stronger than its variable,
+a variable stronger than the default. In Python, `edge.run("app:app", max_body="1GiB")` takes the same names with
+underscores. An option that may be repeated takes a list there, and in a variable its values stand with commas or
+spaces between them (those of `EDGE_ACME` with spaces only: commas join names). Sizes are `8192`, `8KiB`, `100MiB` or
+`2GiB` (powers of 1024); durations are `10` (seconds), `500ms`, `2m` or `1h`; switches are `1` or `0`, `on` or `off`,
+`yes` or `no`, `true` or `false`.
 
 Where it listens by default: with a certificate on all interfaces, ports 443 (TLS) and 80 (redirects to the hosts of
 the certificates); on 8443 and 8080 where the system does not permit those, which one line says. With `--dev`, on the
@@ -32,24 +33,25 @@ def options_page() -> str:
     parts = [_HEAD]
     for title, part in SECTIONS:
         rows = [_row(option) for option in section_options(part)]
-        parts.append(f"## {title}\n\n| option | variables | default | |\n| --- | --- | --- | --- |\n" + "\n".join(rows))
+        parts.append(f"## {title}\n\n| option | default | |\n| --- | --- | --- |\n" + "\n".join(rows))
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
 def _row(option: Option) -> str:
-    variables = ", ".join(f"`{variable}`" for variable in option.variables)
-    return f"| {_spelling(option)} | {variables} | {_cell(option.shown)} | {_cell(option.help)} |"
+    also = [f"`{flag}`" for flag in option.flags[1:]]
+    # Those of edge itself follow from the flags.
+    also += [f"`{name}`" for name in option.variables if option.is_argument or not name.startswith("EDGE_")]
+    remark = f" (also {', '.join(also)})" if also else ""
+    return f"| {_spelling(option)} | {_cell(option.shown)} | {_cell(option.help)}{remark} |"
 
 
 def _spelling(option: Option) -> str:
     if option.is_argument:
         return f"`{option.kind.metavar}`"
-    flags = [f"`{flag}`" for flag in option.flags]
+    flag = option.flags[0]
     if option.kind.switch:
-        if option.shown == "on":
-            flags += [f"`--no-{flag.removeprefix('--')}`" for flag in option.flags]
-        return ", ".join(flags)
-    return f"{', '.join(flags)} {_cell(option.kind.metavar)}"
+        return f"`{flag}`, `--no-{flag.removeprefix('--')}`" if option.shown == "on" else f"`{flag}`"
+    return f"`{flag}` {_cell(option.kind.metavar)}"
 
 
 def _cell(text: str) -> str:
