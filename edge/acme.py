@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from edge.config_acme import AcmeSettings
-from edge.config_tls import CertificateFiles
+from edge.config_tls import KEY_PASSWORD_VARIABLES, CertificateFiles
 from edge.errors import ConfigError
 from edge_certs.challenges import ChallengeStore
 from edge_certs.csr import is_covered, parse_name
@@ -26,7 +26,7 @@ from edge_certs.x509 import Certificate, parse_chain
 logger = logging.getLogger("edge.master")
 
 # A secret of the operator's that workers have no use for.
-SECRET_VARIABLE = "EDGE_ACME_EAB_KEY"
+SECRET_VARIABLES = frozenset(("EDGE_ACME_EAB_KEY", *KEY_PASSWORD_VARIABLES))
 
 
 class KeptCertificates:
@@ -169,5 +169,5 @@ def keeper_settings(settings: AcmeSettings, home: Path, log_level: str) -> Keepe
 
 
 def without_secret(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without what only the authority is to hear."""
-    return {name: value for name, value in environ.items() if name != SECRET_VARIABLE}
+    """Return the environment without what only the authority, or the one who reads keys, is to hear."""
+    return {name: value for name, value in environ.items() if name not in SECRET_VARIABLES}

@@ -35,7 +35,7 @@ def load_certificates(
     Raises CertificateError with the reason.
     """
     now = datetime.now(UTC)
-    named = [read_certificate(files.cert, files.key, now) for files in settings.certificates]
+    named = [read_certificate(files.cert, files.key, now, settings.key_password) for files in settings.certificates]
     return named if kept is None else [*named, *kept.load(now, is_start=is_start)]
 
 

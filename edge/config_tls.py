@@ -4,7 +4,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edge.options import Option, choice, file, files, names, setting, switch
+from edge.errors import ConfigError
+from edge.options import Kind, Option, choice, file, files, names, setting, switch
+
+# What workers are not to find in their environment.
+KEY_PASSWORD_VARIABLES = ("EDGE_KEY_PASSWORD", "EDGE_SSL_KEYFILE_PASSWORD", "EDGE_KEYFILE_PASSWORD")
+
+
+def secret() -> Kind:
+    """A password: any text."""
+
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or not value:
+            raise ConfigError("***: no password; use text")
+        return value
+
+    return Kind("TEXT", parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +54,7 @@ class TlsSettings:
         "--certfile",
         "--ssl-certificate",
         shown="none",
-        help="certificate chain in PEM; repeatable",
+        help="certificate chain in PEM, or PKCS#12 with its key; repeatable",
         beside=(_KEY,),
     )
     dev: bool = setting(False, switch(), "--dev", help="HTTPS on localhost:8443 with a certificate made here")
@@ -54,4 +69,14 @@ class TlsSettings:
         choice("auto", "on", "off"),
         "--http2",
         help="offer HTTP/2 over TLS; auto = if its fast codec is installed",
+    )
+    key_password: str = setting(
+        "",
+        secret(),
+        "--key-password",
+        "--ssl-keyfile-password",
+        "--keyfile-password",
+        shown="none",
+        help="what opens encrypted keys and PKCS#12; better as EDGE_KEY_PASSWORD",
+        is_secret=True,
     )

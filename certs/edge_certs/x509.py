@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, load_pem_priv
 
 from edge_certs.errors import CertificateError, naming, place
 from edge_certs.files import find_key, read_file
-from edge_certs.pem import Block, not_pem, parse_blocks
+from edge_certs.pem import PKCS12, Block, not_pem, parse_blocks
+from edge_certs.pkcs12 import parse_pkcs12, plain_pem
 
 CERTIFICATE_LABELS = ("CERTIFICATE", "X509 CERTIFICATE")
 KEY_LABELS = ("PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
@@ -63,21 +64,28 @@ class Certificate:
     fingerprint: str
 
 
-def read_certificate(cert: Path, key: Path | None, now: datetime) -> Certificate:
+def read_certificate(cert: Path, key: Path | None, now: datetime, password: str = "") -> Certificate:
     """Return the certificate chain in the file `cert` with its key, from the file `key` or where `find_key` finds it.
 
-    `now` is in UTC. The files are read once: a later change needs another call.
+    `cert` may be PKCS#12, which holds both. `password` opens what is encrypted. `now` is in UTC. The files are read
+    once: a later change needs another call.
 
     Raises CertificateError: a file cannot be read, holds something else, the two do not belong together, the server's
     certificate is not the first, its key is unusable, or `now` is outside of its dates.
     """
     content = read_file(cert, "certificate")
-    with naming(f"certificate {place(cert)}"):
-        chain = parse_chain(content)
-    key_path = find_key(cert) if key is None else key
-    key_content = read_file(key_path, "key")
-    with naming(f"key {place(key_path)}"):
-        private, key_pem = parse_key(key_content)
+    if key is None and PKCS12.match(content):
+        key_path = cert
+        with naming(f"certificate {place(cert)}"):
+            chain, private = parse_pkcs12(content, password)
+            key_pem = plain_pem(private)
+    else:
+        with naming(f"certificate {place(cert)}"):
+            chain = parse_chain(content)
+        key_path = find_key(cert) if key is None else key
+        key_content = read_file(key_path, "key")
+        with naming(f"key {place(key_path)}"):
+            private, key_pem = parse_key(key_content, password)
     with naming(f"certificate {place(cert)}"):
         _check_pair(chain, private.public_key(), place(key_path))
         check_dates(chain[0], now)
@@ -101,17 +109,17 @@ def parse_chain(content: bytes) -> list[x509.Certificate]:
     raise CertificateError(found, "name the file with the certificate that the authority sent")
 
 
-def parse_key(content: bytes) -> tuple[PrivateKeyTypes, bytes]:
-    """Return the first private key in the PEM text `content`, parsed and as PEM.
+def parse_key(content: bytes, password: str = "") -> tuple[PrivateKeyTypes, bytes]:
+    """Return the first private key in the PEM text `content`, parsed and as PEM that is not encrypted.
 
-    Raises CertificateError: it is not PEM, is cut off, has no key, or one that is encrypted or damaged.
+    Raises CertificateError: it is not PEM, is cut off, has no key, or one that `password` does not open or is damaged.
     """
     blocks = parse_blocks(content)
     if not blocks:
         raise not_pem(content, "pkey")
     for block in blocks:
         if block.label in KEY_LABELS:
-            return _load_key(block), block.pem
+            return _load_key(block, password)
     raise CertificateError(f"no private key in it, but {_labels(blocks)}", "name the key file with --key")
 
 
@@ -177,16 +185,20 @@ def _load_certificate(block: Block) -> x509.Certificate:
         ) from error
 
 
-def _load_key(block: Block) -> PrivateKeyTypes:
-    try:
-        return load_pem_private_key(block.pem, password=None)
-    except TypeError:
-        # Its word for "a password is needed".
+def _load_key(block: Block, password: str) -> tuple[PrivateKeyTypes, bytes]:
+    is_encrypted = b"ENCRYPTED" in block.pem
+    if is_encrypted and not password:
         raise CertificateError(
             "the private key is encrypted with a password, which edge cannot ask for",
-            "write it without one, readable by this user only: openssl pkey -in FILE -out FILE.key",
-        ) from None
+            "give it with --key-password or EDGE_KEY_PASSWORD, or write it without one, readable by this user only: "
+            "openssl pkey -in FILE -out FILE.key",
+        )
+    try:
+        key = load_pem_private_key(block.pem, password.encode() if is_encrypted else None)
+        return key, plain_pem(key) if is_encrypted else block.pem
     except PARSE_ERRORS:
+        if is_encrypted:
+            raise CertificateError("the password does not open the private key", "check --key-password") from None
         # The cause could quote parts of the key: it ends here.
         raise CertificateError(
             f"line {block.line}: the private key that begins here is damaged or of an unknown kind", USABLE_KEYS

@@ -247,9 +247,26 @@ def test_encrypted_key_is_refused(tmp_path: Path, leaf: Forged, form: PrivateFor
     locked = leaf.key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"password"))
     write(tmp_path, a_pem=leaf.pem, a_key=locked)
     assert refusal(tmp_path / "a.pem") == (
-        "key a.key: the private key is encrypted with a password, which edge cannot ask for; "
-        "write it without one, readable by this user only: openssl pkey -in FILE -out FILE.key"
+        "key a.key: the private key is encrypted with a password, which edge cannot ask for; give it with "
+        "--key-password or EDGE_KEY_PASSWORD, or write it without one, readable by this user only: "
+        "openssl pkey -in FILE -out FILE.key"
     )
+
+
+@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+def test_encrypted_key_is_opened_by_its_password(tmp_path: Path, leaf: Forged, form: PrivateFormat) -> None:
+    locked = leaf.key.private_bytes(Encoding.PEM, form, BestAvailableEncryption(b"password"))
+    write(tmp_path, a_pem=leaf.pem, a_key=locked)
+    certificate = read_certificate(tmp_path / "a.pem", None, NOW, "password")
+    assert b"ENCRYPTED" not in certificate.key_pem
+    assert parse_key(certificate.key_pem)[0].public_key() == leaf.key.public_key()
+    with pytest.raises(CertificateError, match="the password does not open the private key; check --key-password"):
+        read_certificate(tmp_path / "a.pem", None, NOW, "passw0rd")
+
+
+def test_password_changes_nothing_about_a_key_that_is_not_encrypted(tmp_path: Path, leaf: Forged) -> None:
+    write(tmp_path, a_pem=leaf.pem, a_key=leaf.key_pem)
+    assert read_certificate(tmp_path / "a.pem", None, NOW, "password").key_pem == leaf.key_pem
 
 
 # Files that do not belong together

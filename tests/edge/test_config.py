@@ -114,6 +114,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "http2": ("off", "tls", "http2", "off"),
     "dev_name": ("shop.test,10.0.0.7", "tls", "dev_names", ("shop.test", "10.0.0.7")),
     "dev_authority": ("authority.pem", "tls", "dev_authority", "authority.pem"),
+    "key_password": ("secret", "tls", "key_password", "secret"),
     "acme": ("shop.test", "acme", "certificates", (("shop.test",),)),
     "acme_email": ("a@shop.test", "acme", "email", "a@shop.test"),
     "acme_directory": ("https://ca.test/dir", "acme", "directory", "https://ca.test/dir"),
@@ -253,6 +254,11 @@ def test_without_proxy_headers_nobody_is_trusted() -> None:
 def test_proxy_headers_leave_the_named_proxies_alone() -> None:
     values = {**APP, "trusted_proxy": "10.0.0.0/8"}
     assert build_settings({**values, "proxy_headers": True}) == build_settings(values)
+
+
+def test_password_of_a_key_is_in_no_repr_and_in_no_message() -> None:
+    assert "s3cret" not in repr(build_settings({**APP, "key_password": "s3cret"}))
+    assert message({**APP, "key_password": 53}) == "key_password=***: no password; use text"
 
 
 def test_keys_go_to_the_certificates_at_their_place() -> None:
