@@ -39,18 +39,63 @@ _ADVICE = {
     "--error-logfile": "what the server says goes to standard error; redirect it with 2>FILE, or use --log-config",
     "--log-file": "what the server says goes to standard error; redirect it with 2>FILE, or use --log-config",
     "--umask": "use --uds-permissions for Unix sockets; for what the application writes, umask in the shell before",
-    "--statsd-host": "use --metrics for Prometheus",
     "--name": "processes are told apart by edge status; leave it out",
     "--endpoint": "use --bind",
     "--reset-contextvars": "each request runs in a context of its own anyway; leave it out",
+    "--use-colors": "use --log-format console or --log-format json",
+    "--worker-connections": "use --worker-concurrency, which counts requests",
+    "--reload-engine": "use --reload; files are watched by the system's own means",
+    "--reload-extra-file": "use --reload-include, with a pattern",
+    "--spew": "use a debugger; leave it out",
+    "--check-config": "a wrong option ends edge serve before it listens; leave it out",
+    "--worker-tmp-dir": "the sign of life is a message, not a file; leave it out",
+    "-m": "use --uds-permissions for Unix sockets; for what the application writes, umask in the shell before",
+    "-n": "processes are told apart by edge status; leave it out",
+    "-R": "what the application prints stays where it prints it; leave it out",
+    "--enable-stdio-inheritance": "what the application prints stays where it prints it; leave it out",
+    "--capture-output": "what the application prints stays where it prints it; leave it out",
+    "--disable-redirect-access-to-syslog": "there is no syslog; leave it out",
+    "--dogstatsd-tags": "use --metrics for Prometheus",
+    "--enable-backlog-metric": "use --metrics for Prometheus",
+    "--protocol": "HTTP is all that is spoken; leave it out",
+    "--uwsgi-allow-from": "the uwsgi protocol is not spoken; leave it out",
+    "--suppress-ragged-eofs": "TLS is a layer of our own; leave it out",
+    "--do-handshake-on-connect": "TLS is a layer of our own; leave it out",
+    "--http2-initial-window-size": "windows are fixed; leave it out",
+    "--http2-max-frame-size": "frames have 16384 bytes; leave it out",
+    "--http2-max-header-list-size": "use --max-header-size, which counts for HTTP/2 as well",
+    "--http2-cleartext": "HTTP/2 is spoken over TLS only; leave it out",
+    "--strip-header-spaces": "two readers would disagree about such a request; leave it out",
+    "--casefold-http-method": "two readers would disagree about such a request; leave it out",
+    "--forwarder-headers": "fields with underscores are dropped; leave it out",
+    "--header-map": "fields with underscores are dropped; leave it out",
+    "--asgi-loop": "use --loop",
+    "--asgi-lifespan": "use --lifespan",
+    "--asgi-disconnect-grace-period": "use --disconnect-grace",
+    "--http-parser": "HTTP/1.1 is read in one way only; leave it out",
+    "--no-control-socket": "edge status needs it, and only this user can open it; leave it out",
+    "--error-log": "what the server says goes to standard error; redirect it with 2>FILE, or use --log-config",
+    "--debug": "use --log-level debug",
 }  # fmt: skip
+
+# The same for all flags that begin so.
+_FAMILIES = {
+    "--dirty-": "a queue of tasks with processes of its own does that; leave it out",
+    "--log-syslog": "what keeps the server running takes its output, such as journald; leave it out",
+    "--permit-": "two readers would disagree about such a request; leave it out",
+    "--statsd-": "use --metrics for Prometheus",
+    "--control-socket": "it is in the run directory, and only this user can open it; leave it out",
+}
 
 _HTTP = ("auto", "h11", "httptools")
 
 
 def advice_for(flag: str) -> str:
     """Return what to type instead of another server's flag, or of its name in Python; empty if nobody knows it."""
-    return _ADVICE.get(flag) or _ADVICE.get(f"--{flag.replace('_', '-')}", "")
+    if not flag.startswith("-"):
+        flag = f"--{flag.replace('_', '-')}"
+    family = next((advice for start, advice in _FAMILIES.items() if flag.startswith(start)), "")
+    return _ADVICE.get(flag, family)
 
 
 def _worker_class() -> Kind:

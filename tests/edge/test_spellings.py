@@ -100,6 +100,7 @@ def test_sockets_come_from_all_their_options_together() -> None:
         ),
         ({"forwarded_hops": 33}, "forwarded_hops=33: out of range; use 0 to 32"),
         ({"daemon": True}, f"daemon: {advice_for('--daemon')}"),
+        ({"log_syslog_to": "udp://logs"}, f"log_syslog_to: {advice_for('--log-syslog')}"),
         ({"wrkers": 1}, "wrkers: unknown option; did you mean workers"),
     ],
 )
@@ -159,6 +160,12 @@ def test_websockets_are_spoken_in_one_way_only() -> None:
         (["--quic-bind", ":443"], "--quic-bind: HTTP/3 is not served; leave it out"),
         (["--http-versions=1,2"], "--http-versions: use --http2 on or --http2 off"),
         (["--limit-request-field_size", "9"], "--limit-request-field_size: the limit is one for all fields together"),
+        (
+            ["--dirty-workers", "2"],
+            "--dirty-workers: a queue of tasks with processes of its own does that; leave it out",
+        ),
+        (["--statsd-prefix", "shop"], "--statsd-prefix: use --metrics for Prometheus"),
+        (["-m", "007"], "-m: use --uds-permissions for Unix sockets; for what the application writes, umask in the"),
     ],
 )
 def test_flag_of_another_server_is_answered_with_what_to_type(
