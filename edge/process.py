@@ -36,7 +36,7 @@ from edge.net.stream import ClientStream
 from edge.observe import AccessLog, Clock, wants_json
 from edge.policy.chain import HEALTH, READY, Policy, Redirect
 from edge.policy.forwarded import TrustedProxies
-from edge.targets import make_router
+from edge.targets import Targets
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 
 logger = logging.getLogger("edge.process")
@@ -93,7 +93,9 @@ class EdgeProcess:
             )
             for key in settings.applications
         }
-        self.router = make_router(settings, self.dispatchers)
+        targets = Targets(settings, self.dispatchers)
+        self.router = targets.router
+        self._upstreams = targets.upstreams
         # A dict keeps the order of accepting: the oldest come first when room must be made.
         self.connections: dict[Connection, None] = {}
         self.is_draining = False
@@ -134,6 +136,8 @@ class EdgeProcess:
         loop = asyncio.get_running_loop()
         control.setblocking(False)
         loop.add_reader(control.fileno(), self._control_readable, control)
+        for upstream in self._upstreams:
+            upstream.start()
         for listener in self._listeners:
             self._servers.append(await self._listen(loop, listener))
         gc.collect()
@@ -146,6 +150,8 @@ class EdgeProcess:
         await self._drained.wait()
         for link in list(self._links.values()):
             link.close()
+        for upstream in self._upstreams:
+            await upstream.close()
         self._flush_log()
         self._report_changes(control, time.monotonic())
 
@@ -219,6 +225,8 @@ class EdgeProcess:
         for dispatcher in self.dispatchers.values():
             for exchange in dispatcher.expired(now):
                 exchange.queue_timed_out()
+        for upstream in self._upstreams:
+            upstream.sweep(now)
         self._check_workers(now)
         self._report_changes(control, now)
 
@@ -240,9 +248,12 @@ class EdgeProcess:
         report: dict[str, Any] = {
             "workers": workers,
             "connections": len(self.connections),
-            "queue": sum(len(dispatcher.queue) for dispatcher in self.dispatchers.values()),
+            "queue": sum(len(dispatcher.queue) for dispatcher in self.dispatchers.values())
+            + sum(upstream.queued for upstream in self._upstreams),
             "tasks": len(asyncio.all_tasks()),
         }
+        if self._upstreams:
+            report["upstreams"] = {upstream.name: upstream.report() for upstream in self._upstreams}
         if self._counts is not None:
             report["counts"] = self._counts.report()
         line = json.dumps(report).encode() + b"\n"

@@ -5,42 +5,54 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edge.config import ServeSettings
-from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, pool_key
+from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, StaticPlan, UpstreamPlan, pool_key
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.local import NotFound, Redirect
 from edge.dispatch.no_websockets import NoWebSockets
 from edge.dispatch.router import Route, Router, Routes
 from edge.dispatch.target import Target
+from edge.upstream.target import Upstream
 
 
-def make_router(settings: ServeSettings, pools: Mapping[str, Dispatcher]) -> Router:
-    """Return the router of an edge process; `pools` are by key, see ServeSettings.applications."""
-    if settings.websocket.implementation == "none":
-        return _route(settings, {key: NoWebSockets(pool) for key, pool in pools.items()})
-    return _route(settings, pools)
+class Targets:
+    """The targets of an edge process; `pools` are by key, see ServeSettings.applications."""
 
+    def __init__(self, settings: ServeSettings, pools: Mapping[str, Dispatcher]) -> None:
+        self._settings = settings
+        self._pools: Mapping[str, Target] = pools
+        if settings.websocket.implementation == "none":
+            self._pools = {key: NoWebSockets(pool) for key, pool in pools.items()}
+        self.upstreams: list[Upstream] = []
+        self.router = self._make_router(settings)
 
-def _route(settings: ServeSettings, pools: Mapping[str, Target]) -> Router:
-    if list(pools) == [""] and len(settings.sites) == 1 and len(settings.sites[0].routes) == 1:
-        return Router(pools[""])
-    nothing = NotFound()
-    named: dict[str, Routes] = {}
-    others = Routes((), nothing)
-    for site in settings.sites:
-        made = [Route(route.prefix.encode(), _make(settings, route, pools)) for route in site.routes]
-        routes = Routes(made, nothing)
-        named |= dict.fromkeys(site.names, routes)
-        if not site.names:
-            others = routes
-    return Router(others, named)
+    def _make_router(self, settings: ServeSettings) -> Router:
+        if list(self._pools) == [""] and len(settings.sites) == 1 and len(settings.sites[0].routes) == 1:
+            return Router(self._pools[""])
+        nothing = NotFound()
+        named: dict[str, Routes] = {}
+        others = Routes((), nothing)
+        for site in settings.sites:
+            where = (site.names or ("*",))[0]
+            routes = Routes([Route(route.prefix.encode(), self._make(route, where)) for route in site.routes], nothing)
+            named |= dict.fromkeys(site.names, routes)
+            if not site.names:
+                others = routes
+        return Router(others, named)
 
-
-def _make(settings: ServeSettings, route: RoutePlan, pools: Mapping[str, Target]) -> Target:
-    plan = route.target
-    if isinstance(plan, AppPlan):
-        key = pool_key(settings.applications, plan)
-        assert key is not None  # it is one of them
-        return pools[key]
-    if isinstance(plan, RedirectPlan):
-        return Redirect(plan.target.encode(), plan.status, route.prefix.encode() if plan.keep_path else None)
-    raise NotImplementedError(plan)
+    def _make(self, route: RoutePlan, where: str) -> Target:
+        plan, prefix = route.target, route.prefix.rstrip("/").encode()
+        match plan:
+            case AppPlan():
+                key = pool_key(self._settings.applications, plan)
+                assert key is not None  # it is one of them
+                return self._pools[key]
+            case RedirectPlan():
+                return Redirect(plan.target.encode(), plan.status, prefix if plan.keep_path else None)
+            case UpstreamPlan():
+                limits, timeouts = self._settings.limits, self._settings.timeouts
+                name, left_out = where + route.prefix, prefix if route.strip else b""
+                upstream = Upstream(name, plan, left_out, queue=limits.queue, queue_timeout=timeouts.queue)
+                self.upstreams.append(upstream)
+                return upstream
+            case StaticPlan():
+                raise NotImplementedError(plan)

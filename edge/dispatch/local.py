@@ -62,5 +62,5 @@ def redirect_place(location: bytes, prefix: bytes | None, target: bytes) -> byte
         return location
     path, mark, query = target.partition(b"?")
     # The route was found by the path without its escapes. One that has them within the prefix keeps nothing of it.
-    rest = path[len(prefix.rstrip(b"/")) :] if path.startswith(prefix) else b""
+    rest = path[len(prefix) :] if path.startswith(prefix) else b""
     return location.rstrip(b"/") + b"/" + rest.lstrip(b"/") + mark + query
