@@ -15,7 +15,6 @@ Stop: edges drain, then workers; a second signal, or the drain timeout, ends it 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import selectors
@@ -28,7 +27,6 @@ from typing import Any
 from edge.acme import without_secret
 from edge.config import ServeSettings
 from edge.config_pool import MAX_PROCESSES
-from edge.config_sites import pool_key
 from edge.control import ControlServer, Reply
 from edge.edges import Edge, Edges
 from edge.errors import ConfigError, EdgeError, StartError
@@ -38,6 +36,7 @@ from edge.net.listener import Listener, start_listening
 from edge.observe import say
 from edge.pools import Pools
 from edge.process import run_edge
+from edge.reloading import of_edges, read_again
 from edge.rundir import RunDirectory
 from edge.served import ServedCertificates
 from edge.signals import STOPPING, Signals, reap_orphans
@@ -262,31 +261,19 @@ class Master:
                 reply.refuse("settings not reloaded: the server is ending")
             return
         try:
-            settings = self._reread()
-            self._refuse_fixed(settings)
-            plans = plans_for(settings)
-            certificates = self._certificates.read()
+            found = read_again(self._reread, self._settings, self._certificates)
         except (EdgeError, CertificateError, OSError, ValueError) as error:
             what = "certificates" if isinstance(error, CertificateError) else "settings"
             logger.error("%s not reloaded: %s; the old ones go on serving", what, error)
             if reply is not None:
                 reply.refuse(f"{what} not reloaded: {error}")
             return
-        self._certificates.use(certificates)
+        self._certificates.use(found.certificates)
         self._edges.order(certificates=self._certificates.order)
-        generation = self._workers.reload(plans, at_once=at_once)
-        self._reloads[generation] = settings, reply
+        generation = self._workers.reload(found.plans, at_once=at_once)
+        self._reloads[generation] = found.settings, reply
         if not at_once:
             logger.info("reload: new workers take the place of the old ones")
-
-    def _refuse_fixed(self, settings: ServeSettings) -> None:
-        """What was bound at the start stays: another address needs another start."""
-        if settings.listen != self._settings.listen:
-            raise ConfigError("listening addresses have changed; restart to use them")
-        if settings.run.metrics != self._settings.run.metrics:
-            raise ConfigError("addresses for metrics have changed; restart to use them")
-        if settings.tls != self._settings.tls or settings.acme != self._settings.acme:
-            raise ConfigError("which certificates are served has changed; restart to use others than before")
 
     def _settled(self, settled: Settled) -> None:
         """A reload is over. Edges follow the workers: where those do not start, nothing changes."""
@@ -306,7 +293,7 @@ class Master:
 
     def _use(self, settings: ServeSettings) -> None:
         before, self._settings = self._settings, settings
-        if self._is_serving and _of_edges(before) != _of_edges(settings):
+        if self._is_serving and of_edges(before) != of_edges(settings):
             self._start_edges()
 
     def _new_code_failed(self, settled: Settled) -> None:
@@ -432,19 +419,6 @@ class Master:
         self._keeper.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
         self._edges.end()
         self._workers.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
-
-
-def _of_edges(settings: ServeSettings) -> tuple[ServeSettings, list[object]]:
-    """Return the settings that edges have read, with the others left out: of an application, all but its pool's key."""
-    apps = settings.applications
-    sites = [
-        (site.names, site.settings, route.prefix, route.strip, pool_key(apps, route.target) or route.target)
-        for site in settings.sites
-        for route in site.routes
-    ]
-    pool = dataclasses.replace(settings.pool, workers=1)
-    rest = dataclasses.replace(settings, application=None, tls=None, pool=pool, variables={}, sites=())  # type: ignore[arg-type]  # to compare
-    return rest, list(sites)
 
 
 def _start_error(failure: StartFailure) -> EdgeError:

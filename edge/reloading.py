@@ -1,0 +1,55 @@
+"""What a reload reads: settings, what workers are started with, certificates. All of it is good, or nothing changes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from edge.config import ServeSettings
+from edge.config_sites import pool_key
+from edge.errors import ConfigError
+from edge.served import Candidates, ServedCertificates
+from edge.workers import Plan, plans_for
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read anew, and is good."""
+
+    settings: ServeSettings
+    plans: Mapping[str, Plan]
+    certificates: Candidates
+
+
+def read_again(reread: Callable[[], ServeSettings], before: ServeSettings, certificates: ServedCertificates) -> Reading:
+    """Return what serves next; nothing changes by that.
+
+    Raises EdgeError, CertificateError, OSError or ValueError: some of it is wrong, or takes a restart.
+    """
+    settings = reread()
+    _refuse_fixed(before, settings)
+    return Reading(settings, plans_for(settings), certificates.read())
+
+
+def of_edges(settings: ServeSettings) -> tuple[ServeSettings, list[object]]:
+    """Return the settings that edges have read, with the others left out: of an application, all but its pool's key."""
+    apps = settings.applications
+    sites = [
+        (site.names, site.settings, route.prefix, route.strip, pool_key(apps, route.target) or route.target)
+        for site in settings.sites
+        for route in site.routes
+    ]
+    pool = dataclasses.replace(settings.pool, workers=1)
+    rest = dataclasses.replace(settings, application=None, tls=None, pool=pool, variables={}, sites=())  # type: ignore[arg-type]  # to compare
+    return rest, list(sites)
+
+
+def _refuse_fixed(before: ServeSettings, settings: ServeSettings) -> None:
+    """What was bound at the start stays: another address needs another start."""
+    if settings.listen != before.listen:
+        raise ConfigError("listening addresses have changed; restart to use them")
+    if settings.run.metrics != before.run.metrics:
+        raise ConfigError("addresses for metrics have changed; restart to use them")
+    if settings.tls != before.tls or settings.acme != before.acme:
+        raise ConfigError("which certificates are served has changed; restart to use others than before")
