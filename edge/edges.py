@@ -45,6 +45,7 @@ class Edge:
         self.is_old = False  # others are to take its place
         self.is_draining = False
         self.stop_at = _NEVER
+        self.asked = 0  # the question that it got last, see Edges.ask
         self._buffer = b""
         control.settimeout(ORDER_TIMEOUT)
 
@@ -103,6 +104,7 @@ class Edges:
         self._count = 0
         self._drain_timeout = 0.0
         self._fork_at = 0.0
+        self._questions = 0
         self._ended = Counter[str]()  # what those counted that have ended
 
     def __iter__(self) -> Any:
@@ -142,6 +144,17 @@ class Edges:
         for edge in self:
             edge.order(**order)
 
+    def ask(self) -> bool:
+        """Ask all that serve for a sign of life, unless they owe one; True if they do not, and there are some."""
+        serving = [edge for edge in self if edge.is_serving]
+        if any(edge.report.get("answer", 0) < edge.asked for edge in serving):
+            return False
+        self._questions += 1
+        for edge in serving:
+            edge.asked = self._questions
+            edge.order(ask=self._questions)
+        return bool(serving)
+
     def status(self) -> list[dict[str, Any]]:
         """What an operator asks of each: process, age in seconds, and what it has reported of itself."""
         now = time.monotonic()
@@ -152,7 +165,7 @@ class Edges:
                 "draining": edge.is_draining,
                 "descriptors": open_descriptors(edge.pid),
             }
-            | {key: value for key, value in edge.report.items() if key not in ("workers", "counts")}
+            | {key: value for key, value in edge.report.items() if key not in ("workers", "counts", "answer")}
             for edge in self
         ]
 

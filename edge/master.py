@@ -33,6 +33,7 @@ from edge.errors import ConfigError, EdgeError, StartError
 from edge.keeper import KeeperProcess
 from edge.metrics import MetricsServer
 from edge.net.listener import Listener, start_listening
+from edge.notify import ServiceManager
 from edge.observe import say
 from edge.pools import Pools
 from edge.process import run_edge
@@ -41,7 +42,7 @@ from edge.rundir import RunDirectory
 from edge.served import ServedCertificates
 from edge.signals import STOPPING, Signals, reap_orphans
 from edge.standin import PASSED_ON
-from edge.status import describe, seen_of_workers, worker_rows
+from edge.status import describe, seen_of_workers, summarize, worker_rows
 from edge.tls.contexts import TlsServer
 from edge.upgrade import Predecessor, Upgrade
 from edge.watch import CodeWatch
@@ -73,6 +74,7 @@ class Parts:
     keeper: KeeperSettings | None
     run_dir: RunDirectory
     predecessor: Predecessor | None
+    manager: ServiceManager
     is_program: bool  # the process ends with the server
     started_in: str | None = None  # where an upgrade starts the command again
 
@@ -89,6 +91,7 @@ class Master:
         self._certificates = parts.certificates
         self._run_dir = parts.run_dir
         self._predecessor = parts.predecessor
+        self._manager = parts.manager
         self._is_program = parts.is_program
         self._selector = selectors.DefaultSelector()
         self._keeper = KeeperProcess(parts.keeper, without_secret(os.environ))
@@ -97,7 +100,7 @@ class Master:
         self._edges = Edges(self._selector, self._greet, self._leave, self._heard)
         self._metrics = MetricsServer(parts.listeners, self._selector, lambda: (self._status(), self._edges.counts()))
         listeners = [*self._listeners, *self._metrics.listeners]
-        self._upgrade = Upgrade(listeners, self._selector, self._succeeded, parts.started_in)
+        self._upgrade = Upgrade(listeners, self._selector, self._succeeded, parts.started_in, parts.manager.variables)
         self._control = ControlServer(parts.run_dir.path, self._selector, self._command)
         self._reloads: dict[int, tuple[ServeSettings, Reply | None]] = {}
         self._signals = Signals()
@@ -131,6 +134,7 @@ class Master:
                         say(remark)
                 self._until(lambda: self._stop_signals > 0)
                 if self._workers.failure is not None:
+                    self._manager.stopping(self._workers.failure.message)
                     raise _start_error(self._workers.failure)
                 self._drain()
             finally:
@@ -148,8 +152,8 @@ class Master:
             self._handle_signals()
 
     def _timeout(self, deadline: float) -> float:
-        others = (self._edges.deadline(), self._keeper.deadline, self._certificates.deadline)
-        due = min(deadline, self._workers.deadline(), *others)
+        others = (self._keeper.deadline, self._certificates.deadline, self._manager.deadline)
+        due = min(deadline, self._workers.deadline(), self._edges.deadline(), *others)
         return max(0.0, min(due - time.monotonic(), 60.0))
 
     def _do_due(self) -> None:
@@ -159,6 +163,7 @@ class Master:
         self._keeper.due(now)
         if not self._reloads and self._edges.are_all_new:
             self._workers.keep_only(self._settings.applications)
+        self._manager.beat(now, self._is_sound)
         if self._certificates.have_changed(now):
             self._reload_certificates()
 
@@ -195,6 +200,7 @@ class Master:
         if not self._is_serving and self._workers.can_serve and not self._stop_signals:
             self._start_serving()
         self._take_over()
+        self._tell()
 
     def _start_serving(self) -> None:
         self._is_serving = True
@@ -236,6 +242,23 @@ class Master:
     def _heard(self, _edge: Edge) -> None:
         self._workers.heard(seen_of_workers(edge.report for edge in self._edges))
         self._take_over()
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the service manager how things are; for it, the server is ready when edges and a worker serve."""
+        if self._predecessor is not None or self._stop_signals:
+            return
+        is_ready = self._is_serving and self._workers.ready_count > 0 and self._edges.are_all_serving
+        self._manager.tell(self._summary(), is_ready=is_ready)
+
+    def _summary(self) -> str:
+        return summarize(self._workers.ready_count, self._workers.total, self._listeners)
+
+    def _is_sound(self) -> bool:
+        """False when it would help to end everything and start again: no edge answers, or no worker serves."""
+        if self._stop_signals:
+            return True
+        return self._edges.ask() and self._workers.ready_count > 0
 
     def _own_pids(self) -> set[int]:
         return {
@@ -270,6 +293,7 @@ class Master:
             return
         self._certificates.use(found.certificates)
         self._edges.order(certificates=self._certificates.order)
+        self._manager.reloading()
         generation = self._workers.reload(found.plans, at_once=at_once)
         self._reloads[generation] = found.settings, reply
         if not at_once:
@@ -286,6 +310,7 @@ class Master:
             logger.error("reload given up: %s; the old workers go on serving", settled.failure)
         else:
             logger.info("reload: done, every worker is new")
+        self._manager.reloaded(self._summary())
         if reply is not None and settled.failure:
             reply.refuse(f"reload given up: {settled.failure}; the old workers go on serving")
         elif reply is not None:
@@ -323,6 +348,7 @@ class Master:
 
     def _succeeded(self, pid: int) -> None:
         self.successor = pid
+        self._manager.succeeded(pid)
         self._run_dir.give_up()
         self._stop_signals += 1
 
@@ -393,6 +419,7 @@ class Master:
 
     def _drain(self) -> None:
         """Let edges finish, then workers; the drain timeout and a second signal cut it short."""
+        self._manager.stopping("ending: what runs is finished")
         self._workers.stop()
         self._edges.stop()
         signals = 1

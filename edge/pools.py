@@ -135,6 +135,11 @@ class Pools:
         return [pid for pool in self._pools.values() for pid in pool.pids]
 
     @property
+    def ready_count(self) -> int:
+        """How many can serve, in all pools."""
+        return sum(pool.ready_count for pool in self._pools.values())
+
+    @property
     def can_serve(self) -> bool:
         """True if each pool has a worker that can serve, for the first time or now."""
         self._has_served = self._has_served or all(pool.is_any_ready for pool in self._pools.values())

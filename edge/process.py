@@ -1,10 +1,11 @@
 """An edge process: an event loop, the listeners, the links to the workers, and the sweep.
 
 The master forks it with the listeners open and the contexts made. It gets its orders as JSON lines on a control
-socket: `workers` (who serves), `certificates` (new ones), `drain`, `stop`. Twice a second, and at its end, it reports
-there, if anything has changed and as JSON lines too: `workers` (number: requests so far, requests that run, seconds
-without a sign of life), `connections`, `queue`, `tasks`, and for `--metrics` its `counts` (edge/counts.py). When the
-control socket closes, the master is gone and the edge ends too.
+socket: `workers` (who serves), `certificates` (new ones), `ask` (a number, for a sign of life), `drain`, `stop`. Twice
+a second, and at its end, it reports there, if anything has changed and as JSON lines too: `workers` (number: requests
+so far, requests that run, seconds without a sign of life), `connections`, `queue`, `tasks`, `answer` (the number that
+it was asked last), and for `--metrics` its `counts` (edge/counts.py). When the control socket closes, the master is
+gone and the edge ends too.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ class EdgeProcess:
         self._servers: list[asyncio.AbstractServer] = []
         self._control_buffer = b""
         self._report = b""
+        self._answer = 0
         self._is_parting = False
         self._drained = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -251,6 +253,7 @@ class EdgeProcess:
             "queue": sum(len(dispatcher.queue) for dispatcher in self.dispatchers.values())
             + sum(upstream.queued for upstream in self._upstreams),
             "tasks": len(asyncio.all_tasks()),
+            "answer": self._answer,
         }
         if self._upstreams:
             report["upstreams"] = {upstream.name: upstream.report() for upstream in self._upstreams}
@@ -281,6 +284,8 @@ class EdgeProcess:
             self._set_workers({int(number): (pool, path) for number, (pool, path) in order["workers"].items()})
         if "certificates" in order and self._tls is not None:
             self._tls.sites = Sites([MemoryCertificate.decode(item) for item in order["certificates"]])
+        if "ask" in order:
+            self._answer = order["ask"]
         if "drain" in order:
             self._drain(gently=order.get("gently", False))
         if "stop" in order:

@@ -24,6 +24,8 @@ from edge_certs.files import edge_home
 # What `sockaddr_un` holds on macOS (104; Linux has 108), less `/worker-4294967295.sock` and its end.
 MAX_RUN_DIRECTORY = 80
 CONTROL_SOCKET = "control.sock"
+# What `RuntimeDirectory=edge` of a systemd unit makes: the commands look there too.
+SERVICE_DIRECTORY = Path("/run/edge")
 _PREFIX = "edge-"
 
 
@@ -87,7 +89,7 @@ def run_directory(pid_file: str = "") -> Iterator[RunDirectory]:
 
     Raises ConfigError if there can be none, or its path leaves no room for a socket's name.
     """
-    base = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
+    base = os.environ.get("XDG_RUNTIME_DIR") or _of_service(os.environ) or tempfile.gettempdir()
     what = f"run directory in {base!r}"
     do = "set XDG_RUNTIME_DIR to a short path that you may write to"
     try:
@@ -127,8 +129,13 @@ def _home(environ: Mapping[str, str]) -> str:
 
 def _bases(environ: Mapping[str, str]) -> set[Path]:
     """Where a run directory can be: whoever started the server may have had other variables than who asks."""
-    places = (environ.get("XDG_RUNTIME_DIR"), f"/run/user/{os.geteuid()}", tempfile.gettempdir())
-    return {Path(place) for place in places if place and os.path.isdir(place)}
+    own = (environ.get("XDG_RUNTIME_DIR"), _of_service(environ), f"/run/user/{os.geteuid()}", tempfile.gettempdir())
+    return {Path(place) for place in (*own, SERVICE_DIRECTORY) if place and os.path.isdir(place)}
+
+
+def _of_service(environ: Mapping[str, str]) -> str:
+    """The directory that systemd made for the service (`RuntimeDirectory=`), the first of several."""
+    return environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
 
 
 def _lock(path: Path) -> int:

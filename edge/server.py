@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from edge.acme import KeptCertificates
 from edge.certificates import CertificateWatch, DevMaker, load_certificates, watched_files
 from edge.config import ServeSettings
 from edge.master import Master, Parts
 from edge.metrics import open_metrics
-from edge.net.listener import close_listeners, open_listeners
+from edge.net.inherited import take_listeners
+from edge.net.listener import Listener, close_listeners, open_listeners
+from edge.notify import ServiceManager
 from edge.observe import set_up_logging
 from edge.rundir import run_directory
 from edge.served import ServedCertificates
+from edge.systemd import HandedSocket, parse_sockets, take_variables
 from edge.tls.contexts import TlsServer, protocols_for
 from edge.tls.making import MadeSites
 from edge.upgrade import Predecessor, stand_in
@@ -38,6 +41,9 @@ def serve(
     """
     settings = read_settings()
     predecessor = Predecessor.find(os.environ)
+    variables = take_variables(os.environ)
+    manager = ServiceManager(variables, is_successor=predecessor is not None)
+    handed = parse_sockets(variables, os.getpid())
     set_up_logging(settings.logs.level)
     for remark in (*settings.foreign.remarks(), *settings.websocket.remarks()):
         logger.info("%s", remark)
@@ -50,8 +56,7 @@ def serve(
         if predecessor is not None:
             listeners = predecessor.listeners
         else:
-            has_certificate = bool(certificates)
-            listeners, more = open_listeners(settings.listen, has_certificate=has_certificate, dev=settings.tls.dev)
+            listeners, more = _listeners(settings, handed, has_certificate=bool(certificates))
             remarks = [*more, *remarks]
         if not any(listener.is_metrics for listener in listeners):
             opened, more = open_metrics(settings.run.metrics)
@@ -65,13 +70,34 @@ def serve(
         served = ServedCertificates(settings.tls, tls, watch, kept, certificates)
         keeper = kept.keeper if kept is not None else None
         parts = Parts(
-            settings, read_settings, listeners, tls, served, keeper, run_dir, predecessor, is_program, started_in
+            settings,
+            read_settings,
+            listeners,
+            tls,
+            served,
+            keeper,
+            run_dir,
+            predecessor,
+            manager,
+            is_program,
+            started_in,
         )
         master = Master(parts)
         code = master.run(remarks)
-    if master.successor is not None:
+    if master.successor is not None and not manager.is_main:
         stand_in(master.successor)
     return code
+
+
+def _listeners(
+    settings: ServeSettings, handed: Sequence[HandedSocket], *, has_certificate: bool
+) -> tuple[list[Listener], list[str]]:
+    """Return the sockets that were handed over, or those that are opened, and remarks for the operator."""
+    listeners = take_listeners(handed, settings.listen, settings.run.metrics, tls=has_certificate or settings.tls.dev)
+    if any(not listener.is_metrics for listener in listeners):
+        return listeners, []
+    opened, remarks = open_listeners(settings.listen, has_certificate=has_certificate, dev=settings.tls.dev)
+    return [*opened, *listeners], remarks
 
 
 def _tls(

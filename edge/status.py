@@ -44,6 +44,12 @@ def describe(listener: Listener) -> str:
     return f"{scheme}://{listener.address}"
 
 
+def summarize(ready: int, size: int, listeners: Iterable[Listener]) -> str:
+    """Return how the server is in one line, for a service manager."""
+    where = ", ".join(describe(listener) for listener in listeners)
+    return f"{ready} of {count_of(size, 'worker')} ready, {where}"
+
+
 def describe_status(status: dict[str, Any]) -> list[str]:
     """Return what `edge status` prints for a status, see docs/reference/control.md."""
     lines = [

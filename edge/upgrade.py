@@ -18,7 +18,7 @@ import selectors
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -36,7 +36,8 @@ UPGRADE_GRACE = 5.0
 class Upgrade:
     """At most one upgrade, as the old master sees it. `succeeded` gets the process id of the one that has taken over.
 
-    `listeners` are handed on; the new master starts in the directory `folder`, by default the current one.
+    `listeners` are handed on, and `variables` besides those of the environment; the new master starts in the directory
+    `folder`, by default the current one.
     """
 
     def __init__(
@@ -45,9 +46,11 @@ class Upgrade:
         selector: selectors.BaseSelector,
         succeeded: Callable[[int], None],
         folder: str | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self._listeners = listeners
         self._folder = folder
+        self._variables = variables or {}
         self._selector = selector
         self._succeeded = succeeded
         self._under_way: tuple[Successor, Reply | None] | None = None
@@ -65,7 +68,7 @@ class Upgrade:
     def begin(self, reply: Reply | None) -> None:
         """Start the new master; `reply` gets the outcome."""
         logger.info("upgrade: the command %s starts again, and takes over when it serves", sys.orig_argv[1:])
-        successor = Successor(self._listeners, os.environ, self._folder)
+        successor = Successor(self._listeners, {**os.environ, **self._variables}, self._folder)
         self._under_way = successor, reply
         self._selector.register(successor.control, selectors.EVENT_READ, lambda: self._reports(successor, reply))
 
@@ -97,9 +100,7 @@ class Upgrade:
 class Successor:
     """The new master, as the old one sees it. `control` is readable when it has something to say, or has ended."""
 
-    def __init__(
-        self, listeners: Sequence[Listener], environ: MutableMapping[str, str], folder: str | None = None
-    ) -> None:
+    def __init__(self, listeners: Sequence[Listener], environ: Mapping[str, str], folder: str | None = None) -> None:
         self.control, theirs = socket.socketpair()
         self.is_ready = False
         with theirs:

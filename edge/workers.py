@@ -152,6 +152,11 @@ class Workers:
         return bool(self._pool.ready_numbers)
 
     @property
+    def ready_count(self) -> int:
+        """How many can serve."""
+        return len(self._pool.ready_numbers)
+
+    @property
     def are_all_ready(self) -> bool:
         """True if as many can serve as there should be."""
         return len(self._pool.ready_numbers) >= self._pool.size

@@ -291,7 +291,7 @@ def _open_other(wanted: _Other, settings: ListenSettings) -> Listener:
     try:
         if isinstance(wanted.address, UnixAddress):
             return _open_unix(wanted.address, wanted.tls, settings)
-        return _open_fd(wanted.address, wanted.tls)
+        return open_fd(wanted.address, wanted.tls)
     except OSError as error:
         raise _refusal(str(wanted.address), error) from error
 
@@ -349,7 +349,11 @@ def _clear(address: UnixAddress) -> None:
         os.unlink(address.path)
 
 
-def _open_fd(address: FdAddress, tls: bool) -> Listener:
+def open_fd(address: FdAddress, tls: bool) -> Listener:
+    """Return the listener on a socket that the parent process has bound.
+
+    Raises ConfigError: it is no stream socket, or has no address; OSError: there is no such file, or it is no socket.
+    """
     sock = socket.socket(fileno=address.fd)
     name = sock.getsockname()
     tcp = sock.family in (socket.AF_INET, socket.AF_INET6)

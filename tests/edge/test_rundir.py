@@ -51,6 +51,24 @@ def test_server_is_found_from_taking_to_giving_up(base: Path) -> None:
     assert list(base.iterdir()) == []
 
 
+def test_service_has_its_run_directory_where_systemd_made_it(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", f"{base}:/run/other")
+    with run_directory() as directory:
+        directory.take()
+        assert directory.path.parent == base
+        assert found() == [directory.path]
+
+
+def test_commands_look_where_a_unit_has_its_run_directory(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.rundir.SERVICE_DIRECTORY", base)
+    with run_directory() as directory:
+        directory.take()
+        assert found() == [directory.path]
+        monkeypatch.delenv("XDG_RUNTIME_DIR")
+        assert found() == [directory.path]
+
+
 def test_servers_that_come_and_go_hide_no_other(base: Path) -> None:
     def come_and_go() -> None:
         while not is_over.is_set():

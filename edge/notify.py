@@ -1,0 +1,128 @@
+"""Tells the service manager how the server is (sd_notify(3)); nothing where none asks to be told.
+
+The master calls it: it serves (READY=1), reloads, ends, has a successor, or is sound. A datagram costs some
+microseconds and is sent when something changes, and at half of the watchdog's interval.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+
+from edge.systemd import (
+    NOTIFY_SOCKET,
+    SYSTEMD_EXEC_PID,
+    WATCHDOG_USEC,
+    encode_notification,
+    parse_notify_address,
+    parse_watchdog,
+)
+
+_NEVER = float("inf")
+# A successor is heard only when the service manager has been told of it, which its predecessor does within this time.
+HAND_OVER = 1.0
+# A service manager reads at once; one that has hung must not hold the master.
+SEND_TIMEOUT = 1.0
+
+
+class ServiceManager:
+    """What this process tells its service manager, as `variables` (edge.systemd.take_variables) ask for.
+
+    `is_successor`: this process takes over from the one that the service manager started.
+
+    Raises ConfigError: a variable is not what it should be.
+    """
+
+    def __init__(self, variables: Mapping[str, str], *, is_successor: bool = False) -> None:
+        address = variables.get(NOTIFY_SOCKET, "")
+        self._address = parse_notify_address(address) if address else ""
+        self._interval = parse_watchdog(variables, os.getpid()) if address else 0.0
+        started = {str(os.getpid()), str(os.getppid())} if is_successor else {str(os.getpid())}
+        self.is_main = bool(address) and variables.get(SYSTEMD_EXEC_PID) in started
+        """True if the service manager waits for this very process: then another may take its place."""
+        self._is_unheard = is_successor
+        self._variables = {name: variables[name] for name in (NOTIFY_SOCKET, WATCHDOG_USEC) if name in variables}
+        self._is_ready = False
+        self._reloads = 0
+        self._status = ""
+        self.deadline = _NEVER
+        """When `beat` is to be called next, in monotonic seconds."""
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What a successor has to be told the same by."""
+        return {**self._variables, SYSTEMD_EXEC_PID: str(os.getpid())} if self.is_main else dict(self._variables)
+
+    def tell(self, status: str, *, is_ready: bool) -> None:
+        """How the server is. From when it first is ready, it is so until it reloads or ends."""
+        if self._is_ready or not is_ready:
+            self._tell(status)
+            return
+        self._is_ready = True
+        self._status = status
+        if self._is_unheard and self._address:
+            self.deadline = time.monotonic() + HAND_OVER
+            return
+        self._send(READY=1, STATUS=status)
+        if self._interval:
+            self.deadline = time.monotonic() + self._interval / 2
+
+    def reloading(self) -> None:
+        """A reload begins; each ends with `reloaded`."""
+        self._reloads += 1
+        if self._is_ready and self._reloads == 1:
+            self._send(RELOADING=1, MONOTONIC_USEC=time.monotonic_ns() // 1000, STATUS="reloading")
+
+    def reloaded(self, status: str) -> None:
+        """A reload is over, whether it was done or given up; `status` is what serves now."""
+        self._reloads -= 1
+        if self._is_ready and not self._reloads:
+            self._status = status
+            self._send(READY=1, STATUS=status)
+
+    def stopping(self, status: str) -> None:
+        """The server ends."""
+        self._status = status
+        self._send(STOPPING=1, STATUS=status)
+
+    def succeeded(self, pid: int) -> None:
+        """Another process is the server from now on; this one has nothing to tell any more."""
+        if self.is_main:
+            self._send(MAINPID=pid, **({"WATCHDOG": 1} if self._interval else {}))
+        self._address, self.deadline = "", _NEVER
+
+    def beat(self, now: float, is_sound: Callable[[], bool]) -> None:
+        """Give the sign of life if it is time and all `is_sound`; without it, the server is ended and started again."""
+        if now < self.deadline:
+            return
+        if self._is_unheard:
+            self._is_unheard = False
+            self._send(READY=1, STATUS=self._status)
+        if not self._interval:
+            self.deadline = _NEVER
+            return
+        if is_sound():
+            self._send(WATCHDOG=1)
+            self.deadline = now + self._interval / 2
+        else:
+            # What was missed is made up for as soon as all is well: there is half an interval left.
+            self.deadline = now + self._interval / 8
+
+    def _tell(self, status: str) -> None:
+        if status == self._status or self._reloads:
+            return
+        self._status = status
+        if not self._is_unheard:
+            self._send(STATUS=status)
+
+    def _send(self, **values: object) -> None:
+        if not self._address:
+            return
+        # What it is not told of in time, it acts upon by its own rules.
+        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.settimeout(SEND_TIMEOUT)
+            sock.connect(self._address)
+            sock.send(encode_notification(**values))
