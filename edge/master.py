@@ -164,8 +164,8 @@ class Master:
         if not self._reloads and self._edges.are_all_new:
             self._workers.keep_only(self._settings.applications)
         self._manager.beat(now, self._is_sound)
-        if self._certificates.have_changed(now):
-            self._reload_certificates()
+        if self._certificates.have_changed(now) and self._certificates.reload():
+            self._edges.order(certificates=self._certificates.order)
 
     def _handle_signals(self) -> None:
         signals = self._signals.take()
@@ -326,16 +326,6 @@ class Master:
             logger.error("reload: %s; requests wait, the next change is tried", settled.failure)
         if not self._is_serving and not self._stop_signals:
             self._start_serving()  # a browser that is there before the code waits with it
-
-    def _reload_certificates(self) -> None:
-        """Read the files again; what serves goes on serving unless all of it is good."""
-        try:
-            certificates = self._certificates.read()
-        except (CertificateError, OSError) as error:
-            logger.error("certificates not reloaded: %s; the old ones go on serving", error)
-            return
-        self._certificates.use(certificates)
-        self._edges.order(certificates=self._certificates.order)
 
     # Upgrade.
 

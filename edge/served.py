@@ -90,6 +90,16 @@ class ServedCertificates:
                 "certificate reloaded: %s, SHA-256 %s, valid until %s", names, item.fingerprint, item.not_after.date()
             )
 
+    def reload(self) -> bool:
+        """Read the files again; False, and what serves goes on serving, unless all of it is good."""
+        try:
+            candidates = self.read()
+        except (CertificateError, OSError) as error:
+            logger.error("certificates not reloaded: %s; the old ones go on serving", error)
+            return False
+        self.use(candidates)
+        return True
+
     def renewals(self) -> list[dict[str, object]]:
         """What is known of each certificate that is ordered and renewed."""
         return self._kept.status() if self._kept is not None else []
