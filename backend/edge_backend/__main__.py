@@ -2,7 +2,7 @@
 
 import sys
 
-from edge_backend.worker import main
+from edge_backend.process import main
 
 if __name__ == "__main__":
     sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -55,6 +55,12 @@ class Lifespan:
         self._task.cancel()
         await asyncio.wait([self._task])
 
+    async def abandon(self) -> None:
+        """Cancel the application's lifespan, as nothing is to be shut down."""
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=1)
+
     async def _run(self) -> None:
         scope = {
             "type": "lifespan",

@@ -1,45 +1,27 @@
-"""The worker process: one event loop, one application, a connection from each edge.
-
-The master hands over two sockets. On the *listener* edges connect and speak the wire. On the *control* socket the
-master sends the settings as one line and `stop` at the end, and the worker answers `ready` and the wire's version, or
-`failed` and an exit code; when the control socket closes, the master is gone and the worker ends too: no worker
-outlives its pool.
+"""A worker: one application and a connection from each edge, in one event loop.
 
 A worker that is told to stop serves on until every edge has hung up: an edge may have sent it a request before it heard
 that this worker is to get nothing more.
-
-Signals that go to a whole process group or cgroup (Ctrl-C, systemd, timeout(1)) are the master's to understand: a
-worker that obeyed them itself would leave before the requests that it serves.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import faulthandler
-import gc
 import logging
 import os
-import signal
-import socket
 import sys
-import traceback
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from typing import Any, cast
 
 from . import wire
 from .asgi import HttpExchange, build_scope
-from .certifi_hook import answer_certifi
-from .errors import ClientDisconnected, LoadError, StartupError
+from .errors import ClientDisconnected
 from .interface import WSGI, Served, serve_interface
 from .lifespan import Lifespan
-from .loader import Application, application_traceback, load_application
-from .loops import loop_factory
-from .settings import DUMP_SIGNAL, WorkerSettings
-from .strict_hook import relax_strict
-from .trace import TRACE, traced
+from .loader import Application, Loaded, application_traceback
+from .settings import WorkerSettings
+from .trace import traced
 from .websocket import WebSocketExchange, build_websocket_scope
 
 logger = logging.getLogger("edge.worker")
@@ -47,9 +29,6 @@ logger = logging.getLogger("edge.worker")
 # An application that has sent a head and no content: its head goes out after one to two ticks, so within 50 ms. Until
 # then an exception can still become a 500. Running requests are looked at in turn, so no request costs a timer.
 TICK = 0.025
-
-EXIT_FAILED = 1
-EXIT_WRONG_COMMAND = 2
 
 
 class WireConnection(asyncio.Protocol):
@@ -228,9 +207,9 @@ def _log_application_error(exchange: HttpExchange | WebSocketExchange, error: Ba
 
 
 class Worker:
-    """The application and its connections. `run()` is the whole life of the process."""
+    """The application and its connections, in one event loop: `start`, then connections, then `drain` and `stop`."""
 
-    def __init__(self, settings: WorkerSettings, listener: socket.socket, control: socket.socket) -> None:
+    def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         self.app: Application
         self.wants_whole = False  # each call takes a thread
@@ -241,45 +220,54 @@ class Worker:
         self._left_behind: list[asyncio.Task[None]] = []
         # Application calls whose client has left, and when they are cancelled.
         self._abandoned: deque[tuple[float, asyncio.Task[None]]] = deque()
-        self._listener = listener
-        self._control = control
-        self._stopping = asyncio.Event()
+        self._served: Served
+        self._lifespan: Lifespan
 
-    async def run(self) -> int:
-        """Load the application, serve until told to stop, and return the exit code."""
+    async def start(self, loaded: Loaded) -> None:
+        """Start the application in the running event loop.
+
+        Raises LoadError if it has no interface that can be called, StartupError if it does not want to start.
+        """
+        settings = self.settings
         self.loop = asyncio.get_running_loop()
-        settings = self.settings
-        if settings.ca_bundle:
-            answer_certifi(settings.ca_bundle)
-        if settings.relax_strict:
-            relax_strict()
-            logger.info("trust: servers' certificates need not be strict (RFC 5280) by default: --trust-strict off")
+        self._served = served = serve_interface(loaded.app, settings.interface, settings.threads)
+        self.app = traced(served.app) if settings.log_level == "trace" else served.app
+        self.wants_whole = served.interface == WSGI
+        self._lifespan = Lifespan(self.app, "off" if self.wants_whole else settings.lifespan)
         try:
-            served = self._load()
-            lifespan = Lifespan(served.app, "off" if served.interface == WSGI else settings.lifespan)
-            await lifespan.startup()
-        except LoadError as error:
-            return self._report_failure(str(error), EXIT_WRONG_COMMAND)
-        except StartupError as error:
-            return self._report_failure(f"application {settings.target!r} failed to start: {error}", EXIT_FAILED)
-        except (Exception, SystemExit) as error:
-            traceback.print_exception(type(error), error, application_traceback(error.__traceback__))
-            what = f"{type(error).__name__}: {error}".splitlines()[0]
-            return self._report_failure(f"application {settings.target!r} failed to start: {what}", EXIT_FAILED)
-        self.app, self.state, self.wants_whole = served.app, lifespan.state, served.interface == WSGI
-        await self._serve()
-        await lifespan.shutdown()
-        served.close()
-        return 0
+            await self._lifespan.startup()
+        except BaseException:
+            await self.abandon()
+            raise
+        self.state = self._lifespan.state
 
-    def _load(self) -> Served:
-        settings = self.settings
-        loaded = load_application(settings.target, app_dir=settings.app_dir, factory=settings.factory)
-        # The first worker says it for all.
-        if loaded.remark and not settings.number:
-            logger.warning("%s", loaded.remark)
-        served = serve_interface(loaded.app, settings.interface, settings.threads)
-        return replace(served, app=traced(served.app)) if settings.log_level == "trace" else served
+    async def drain(self) -> None:
+        """Serve until all edges have hung up and what runs has ended, background tasks too, within the drain time."""
+        deadline = self.loop.time() + self.settings.drain_timeout
+        while (left := self._unfinished()) and self.loop.time() < deadline:
+            await asyncio.wait(left, timeout=deadline - self.loop.time(), return_when=asyncio.FIRST_COMPLETED)
+        await self.cut_off()
+
+    async def cut_off(self) -> None:
+        """Cancel what still runs, and hang up."""
+        late = [task for task in self._unfinished() if isinstance(task, asyncio.Task)]
+        if late:
+            for task in late:
+                task.cancel()
+            logger.warning("worker %d: %d application calls cut off at the end", self.settings.number, len(late))
+            await asyncio.wait(late, timeout=1)
+        for connection in list(self.connections):
+            connection.close()
+
+    async def stop(self) -> None:
+        """Have the application shut down."""
+        await self._lifespan.shutdown()
+        self._served.close()
+
+    async def abandon(self) -> None:
+        """End without having the application shut down."""
+        await self._lifespan.abandon()
+        self._served.close()
 
     def keep_running(self, tasks: list[asyncio.Task[None]]) -> None:
         """Remember application calls whose connection is lost, so that the end of the worker waits for them."""
@@ -299,90 +287,7 @@ class Worker:
         if abandoned:
             self.loop.call_at(abandoned[0][0], self._cancel_abandoned)
 
-    async def _serve(self) -> None:
-        # What start-up made lives as long as the process: the collector need not look at it again. A request allocates
-        # some dozens of containers and leaves no cycle of ours behind: the default of 700 would collect every tenth.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(10_000, 20, 20)
-        server = await self.loop.create_unix_server(lambda: WireConnection(self), sock=self._listener)
-        self.loop.add_reader(self._control.fileno(), self._control_readable)
-        self._control.sendall(b"ready %d\n" % wire.VERSION)
-        await self._stopping.wait()
-        server.close()
-        await self._finish()
-
-    async def _finish(self) -> None:
-        """Serve until all edges have hung up and what runs has ended, background tasks too, within the drain time."""
-        deadline = self.loop.time() + self.settings.drain_timeout
-        while (left := self._unfinished()) and self.loop.time() < deadline:
-            await asyncio.wait(left, timeout=deadline - self.loop.time(), return_when=asyncio.FIRST_COMPLETED)
-        late = [task for task in self._unfinished() if isinstance(task, asyncio.Task)]
-        if late:
-            for task in late:
-                task.cancel()
-            logger.warning("worker %d: %d application calls cut off at the end", self.settings.number, len(late))
-            await asyncio.wait(late, timeout=1)
-        for connection in list(self.connections):
-            connection.close()
-
     def _unfinished(self) -> list[asyncio.Future[None]]:
         tasks = [task for connection in self.connections for task in connection.tasks]
         tasks += [task for task in self._left_behind if not task.done()]
         return [*tasks, *(connection.lost for connection in self.connections)]
-
-    def _control_readable(self) -> None:
-        with contextlib.suppress(OSError):
-            self._control.recv(4096)
-        # It is told to stop, or the master has gone: whoever is next to serve must not find us holding the
-        # application's resources.
-        self.loop.remove_reader(self._control.fileno())
-        self._stopping.set()
-
-    def _report_failure(self, message: str, code: int) -> int:
-        return report_failure(self._control, message, code)
-
-
-def report_failure(control: socket.socket, message: str, code: int) -> int:
-    """Tell the master why this worker cannot serve; return the exit code."""
-    line = f"failed {code} {message}".replace("\n", " ")
-    with contextlib.suppress(OSError):
-        control.sendall(line.encode() + b"\n")
-    return code
-
-
-def set_up_logging(level: str) -> None:
-    """Send what workers log to standard error, one line each."""
-    logging.addLevelName(TRACE, "TRACE")
-    numeric = TRACE if level == "trace" else logging.getLevelName(level.upper())
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    edge_logger = logging.getLogger("edge")
-    edge_logger.addHandler(handler)
-    edge_logger.setLevel(numeric)
-    edge_logger.propagate = False
-
-
-def main(listener_fd: int, control_fd: int) -> int:
-    """Run a worker on the two inherited sockets and return its exit code."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        # Not SIG_IGN: the application's own subprocesses would inherit that, and ignore terminate().
-        signal.signal(number, lambda number, frame: None)
-    # A hung event loop runs no Python handler; this one is C, and needs neither the loop nor the interpreter's lock.
-    faulthandler.register(DUMP_SIGNAL, all_threads=True)
-    control = socket.socket(fileno=control_fd)
-    listener = socket.socket(fileno=listener_fd)
-    line = control.makefile("rb", buffering=0).readline()
-    settings = WorkerSettings.decode(line)
-    set_up_logging(settings.log_level)
-    control.setblocking(False)
-
-    async def run() -> int:
-        return await Worker(settings, listener, control).run()
-
-    sys.path[:0] = settings.python_path
-    try:
-        with asyncio.Runner(loop_factory=loop_factory(settings.loop, settings.app_dir)) as runner:
-            return runner.run(run())
-    except LoadError as error:
-        return report_failure(control, str(error), EXIT_WRONG_COMMAND)

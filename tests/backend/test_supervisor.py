@@ -140,7 +140,7 @@ def test_worker_writes_its_stacks_when_told_and_goes_on(
     def is_written() -> bool:
         nonlocal written
         written += capfd.readouterr().err
-        return "worker.py" in written
+        return "edge_backend/process.py" in written
 
     wait_until(is_written, "the stacks")
     assert "most recent call first" in written

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -28,10 +27,7 @@ class Case:
     """A worker with an application of the test's own, and one edge's connection to it."""
 
     def __init__(self, app: Application, **settings: Any) -> None:
-        listener, control = socket.socketpair()
-        with listener, control:
-            of = replace(SETTINGS, number=3, root_path="", ws_ping_interval=0.0, **settings)
-            self.worker = Worker(of, listener, control)
+        self.worker = Worker(replace(SETTINGS, number=3, root_path="", ws_ping_interval=0.0, **settings))
         self.worker.app = app
         self.worker.loop = asyncio.get_running_loop()
         self.transport = MemoryTransport()
@@ -291,7 +287,7 @@ async def test_close_sends_what_was_written_first() -> None:
 @in_loop
 async def test_worker_that_is_told_to_stop_serves_until_its_edges_have_hung_up() -> None:
     case = Case(hello)
-    finishing = asyncio.create_task(case.worker._finish())
+    finishing = asyncio.create_task(case.worker.drain())
     await turn()
     case.request(stream=1)
     assert [frame[0] for frame in await case.take()] == [wire.RESPONSE]
@@ -308,7 +304,7 @@ async def test_worker_cuts_off_what_runs_when_the_drain_time_is_over(caplog: pyt
 
     case = Case(app, drain_timeout=0.02)
     case.request()
-    await case.worker._finish()
+    await case.worker.drain()
     assert "worker 3: 1 application calls cut off at the end" in caplog.text
     assert [frame[:4] for frame in case.transport.take()[2:]] == [(wire.RESET, 0, 1, b"app-error")]
     assert case.transport.is_closed
