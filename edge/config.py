@@ -19,7 +19,8 @@ from edge.config_listen import ListenSettings, all_binds
 from edge.config_logs import LogSettings
 from edge.config_pool import PoolSettings, RunSettings
 from edge.config_reload import ReloadSettings
-from edge.config_sites import AppPlan, RoutePlan, SitePlan
+from edge.config_site import SiteSettings, refuse_site_contradictions
+from edge.config_sites import AppPlan, RoutePlan, SiteParts, SitePlan
 from edge.config_tls import CertificateFiles, TlsSettings
 from edge.config_websocket import WebSocketSettings, without_deflate
 from edge.errors import ConfigError
@@ -34,6 +35,7 @@ class ServeSettings:
     listen: ListenSettings = field(default_factory=ListenSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
     acme: AcmeSettings = field(default_factory=AcmeSettings)
+    site: SiteSettings = field(default_factory=SiteSettings)
     forward: ForwardSettings = field(default_factory=ForwardSettings)
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
@@ -69,6 +71,7 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("Listening", ListenSettings),
     ("TLS", TlsSettings),
     ("Certificates from an authority", AcmeSettings),
+    ("Site", SiteSettings),
     ("Forwarding", ForwardSettings),
     ("Answers", AnswerSettings),
     ("Limits", LimitSettings),
@@ -121,7 +124,10 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
         raise ConfigError("no application: give MODULE:ATTR, such as app:app, or set EDGE_APP")
     _refuse_contradictions(given, parsed)
     acme = _part(AcmeSettings, parsed)
-    refuse_acme_contradictions({key: item.name for key, item in given.items()}, parsed, acme)
+    site = _part(SiteSettings, parsed)
+    spelled = {key: item.name for key, item in given.items()}
+    refuse_acme_contradictions(spelled, parsed, acme)
+    refuse_site_contradictions(spelled, parsed, site)
     application = _part(ApplicationSettings, parsed)
     pool = _part(PoolSettings, {"workers": 1, **parsed} if parsed.get("reload") else parsed)
     certificates = _pairs(parsed)
@@ -130,6 +136,7 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
         listen=_part(ListenSettings, {**parsed, "bind": all_binds(parsed)}),
         tls=dataclasses.replace(_part(TlsSettings, parsed), certificates=certificates),
         acme=acme,
+        site=site,
         forward=forward_settings(parsed),
         answers=_part(AnswerSettings, parsed),
         limits=_part(LimitSettings, parsed),
@@ -140,7 +147,9 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
         run=_part(RunSettings, parsed),
         foreign=_part(ForeignSettings, parsed),
         logs=_part(LogSettings, parsed),
-        sites=(SitePlan((RoutePlan(AppPlan(application, pool)),), (), certificates, acme.certificates),),
+        sites=(
+            SitePlan((RoutePlan(AppPlan(application, pool)),), (), certificates, acme.certificates, SiteParts(site)),
+        ),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 
 from edge.config_app import ApplicationSettings
 from edge.config_pool import PoolSettings
+from edge.config_site import SiteSettings
 from edge.config_tls import CertificateFiles
 from edge.options import choice, count, directory, file, required, seconds, setting, switch, text
 from edge.options_sites import (
@@ -134,6 +135,8 @@ class RoutePlan:
 @dataclass(frozen=True, slots=True)
 class SiteParts:
     """What a site may have for itself: a part of the settings in each field, which is named as its table is."""
+
+    policy: SiteSettings = field(default_factory=SiteSettings)
 
 
 @dataclass(frozen=True, slots=True)

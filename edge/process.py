@@ -37,6 +37,7 @@ from edge.net.stream import ClientStream
 from edge.observe import AccessLog, Clock, wants_json
 from edge.policy.chain import HEALTH, READY, Policy, Redirect
 from edge.policy.forwarded import TrustedProxies
+from edge.sites import build_sites
 from edge.targets import Targets
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 
@@ -102,6 +103,7 @@ class EdgeProcess:
         self.is_draining = False
         self._listeners = listeners
         self._tls = tls
+        self._sites = build_sites(settings.sites, tls)
         self._workers: dict[int, tuple[str, str]] = {}
         self._links: dict[int, WorkerLink] = {}
         self._servers: list[asyncio.AbstractServer] = []
@@ -165,6 +167,7 @@ class EdgeProcess:
             address=listener.address.removeprefix("unix:").encode(),
             trust=TrustedProxies(forward.trusted_proxies, unix=forward.trust_unix, hops=forward.hops),
             redirect=None if listener.tls or self._tls is None else self._redirect(self._tls),
+            sites=self._sites,
             probes={HEALTH: self._is_healthy, READY: self._is_ready} if self.settings.run.health else {},
         )
 
@@ -177,7 +180,7 @@ class EdgeProcess:
     def _redirect(self, tls: TlsServer) -> Redirect:
         ports = [listener.public_port for listener in self._listeners if listener.tls and listener.public_port]
         find_challenge = tls.answers.find_http if tls.answers is not None else None
-        return Redirect(ports[0] if ports else 443, tls.is_known, find_challenge)
+        return Redirect(ports[0] if ports else 443, find_challenge)
 
     async def _listen(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> asyncio.AbstractServer:
         tls = self._tls if listener.tls else None

@@ -231,6 +231,8 @@ class ClientConnection:
 
         Raises ProtocolError if the content is not what the head announces.
         """
+        if self._policy.has_hsts:
+            fields = self._policy.add_hsts(exchange.head.host, fields)
         own = self._own_fields(exchange, flags)
         end = flags & wire.END != 0
         self.stream.send(self._core.encode_response(exchange.head, exchange.status, length, fields, own, body, end))
@@ -279,6 +281,8 @@ class ClientConnection:
         if self._exchange is not exchange:
             return
         lines, body = begin_refusal(exchange, self.address, status, reason, fields, content)
+        if self._policy.has_hsts:
+            lines = self._policy.add_hsts(exchange.head.host, lines)
         own = self._own_fields(exchange, 0)
         self.stream.send(self._core.encode_response(exchange.head, status, b"%d" % len(body), lines, own, body, True))
         self.finished(exchange)

@@ -284,6 +284,8 @@ class Http2ClientConnection:
 
         Raises ProtocolError if the content is not what the head announces.
         """
+        if self._policy.has_hsts:
+            fields = self._policy.add_hsts(exchange.head.host, fields)
         own = self._edge.clock.fields if not flags & _OWN_FIELDS else self._own_fields(flags)
         end = flags & wire.END != 0
         head, status = exchange.head, exchange.status

@@ -4,7 +4,8 @@
 2. challenges: a plain listener answers the authority that asks whether a name leads here (RFC 8555 section 8.3);
 3. redirect: a plain listener beside a TLS one sends known hosts there (hosts.py);
 4. forwarded: who the client is, and what of the forwarding fields is believed (forwarded.py);
-5. the fields that the edge sets itself.
+5. the site: whether its host is served here, and under which name (sites.py);
+6. the fields that the edge sets itself.
 
 Hop-by-hop fields are gone before this: the HTTP core drops them first, so `Connection` cannot name what is set here.
 """
@@ -20,7 +21,8 @@ from typing import NamedTuple
 from edge.http.events import RequestHead
 from edge.http.fields import TRUST, is_trust_sensitive
 from edge.policy.forwarded import Peer, TrustedProxies, describe_peer, forward
-from edge.policy.hosts import redirect_target
+from edge.policy.hosts import canonical_target, parse_host_name, redirect_target
+from edge.policy.sites import EVERY_HOST, Sites, is_address
 from edge_backend.wire import join_request
 
 # Parts of a REQUEST head before the fields.
@@ -38,15 +40,18 @@ _CHALLENGE = b"/.well-known/acme-challenge/"
 
 _PROBED = ((b"cache-control", b"no-store"),)
 
+_HSTS = b"strict-transport-security"
+# Hosts whose Strict-Transport-Security is remembered: their spelling is the client's choice.
+_MEMORY = 1024
+
 
 class Redirect(NamedTuple):
-    """Where a plain listener sends its requests: the TLS port, and which hosts are ours.
+    """Where a plain listener sends its requests for hosts that are ours: to the TLS port.
 
     `find_challenge` gives the answer to the challenge with a token, None when there is none.
     """
 
     https_port: int
-    is_known: Callable[[str], bool]
     find_challenge: Callable[[str], bytes | None] | None = None
 
 
@@ -69,12 +74,14 @@ class Answered(Exception):
 class Origin:
     """What the connection says about each of its requests, encoded once.
 
-    `peer` is None unless it is trusted, or on a Unix socket.
+    `peer` is None unless it is trusted, or on a Unix socket. `host` is that of the last request, if its site asks for
+    nothing more.
     """
 
-    __slots__ = ("address", "head", "last", "last_parts", "peer")
+    __slots__ = ("address", "head", "host", "last", "last_parts", "peer")
 
     def __init__(self, peer: Peer) -> None:
+        self.host: bytes | None = None
         self.peer = peer if peer.trust is not None or peer.client is None else None
         self.address, self.head = _encode_client(peer.client, peer.scheme)
         # The fields that the edge sets; what comes behind them is the request's host.
@@ -83,7 +90,10 @@ class Origin:
 
 
 class Policy:
-    """The policies of one listener; `port` 0 if it has none. `probes` answer the targets that they are named by."""
+    """The policies of one listener; `port` 0 if it has none. `probes` answer the targets that they are named by.
+
+    `has_hsts` is true if `add_hsts` has anything to add.
+    """
 
     def __init__(
         self,
@@ -93,13 +103,17 @@ class Policy:
         address: bytes,
         trust: TrustedProxies,
         redirect: Redirect | None,
+        sites: Sites = EVERY_HOST,
         probes: Mapping[bytes, Callable[[], bool]] = MappingProxyType({}),
     ) -> None:
         self._scheme = scheme
         self._port = port
         self._trust = trust
         self._redirect = redirect
+        self._sites = sites
         self._probes = dict(probes)
+        self.has_hsts = scheme == b"https" and sites.have_hsts
+        self._hsts: dict[bytes, bytes] = {}
         # What stands for the server when an HTTP/1.0 client names none, and always on a Unix socket: its path.
         self._address = address
 
@@ -117,7 +131,9 @@ class Policy:
         if self._redirect is not None:
             self._answer_plain(head, self._redirect)
         if origin.peer is not None:
-            return self._forward(head, origin.peer, request_id)
+            return self._forward(head, origin, origin.peer, request_id)
+        if head.host != origin.host:
+            self._enter_site(head, origin, self._scheme)
         lines = head.lines
         if head.flags & TRUST:
             lines = [line for line in lines if not is_trust_sensitive(line.partition(b"\n")[0])]
@@ -138,9 +154,41 @@ class Policy:
         parts = _PARTS + 2 * len(lines) + origin.last_parts
         return join_request(pieces, parts), request_id, origin.address
 
-    def _forward(self, head: RequestHead, peer: Peer, request_id: bytes) -> tuple[bytes, bytes, bytes]:
+    def add_hsts(self, host: bytes, fields: list[bytes]) -> list[bytes]:
+        """Return the fields of an answer, names and values in turn, with the host's Strict-Transport-Security.
+
+        The application's own stays, as RFC 6797 section 7.1 wants one of them.
+        """
+        value = self._hsts.get(host)
+        if value is None:
+            name = parse_host_name(host)
+            site = self._sites.find(name)
+            # RFC 6797 section 8.1.1: not for an address.
+            value = site.hsts if site is not None and name is not None and not is_address(name) else b""
+            if len(self._hsts) >= _MEMORY:
+                self._hsts.clear()
+            self._hsts[host] = value
+        return [*fields, _HSTS, value] if value and _HSTS not in fields[::2] else fields
+
+    def _enter_site(self, head: RequestHead, origin: Origin, scheme: bytes) -> None:
+        """Find the site of a request whose host is another than before; nobody's host is served to nobody."""
+        host = head.host
+        name = parse_host_name(host)
+        site = self._sites.find(name) if host else self._sites.first
+        if site is None:
+            reason = f"host {host[:60]!r} is not served here: name it with --server-name, or * for every host"
+            # RFC 9110 section 15.5.20. Without TLS there is no connection that could have been meant for another host.
+            raise Answered(421 if self._scheme == b"https" else 400, reason)
+        if site.canonical and host and name != site.canonical:
+            location = canonical_target(host, head.target, scheme=scheme, canonical=site.canonical)
+            raise Answered(308, "", ((b"location", location),))
+        origin.host = host
+
+    def _forward(self, head: RequestHead, origin: Origin, peer: Peer, request_id: bytes) -> tuple[bytes, bytes, bytes]:
         """Take the word of a trusted proxy, as far as it can be trusted; whoever is on a Unix socket comes here too."""
         forwarded = forward(peer, head.host, head.fields)
+        if head.host != origin.host:
+            self._enter_site(head, origin, forwarded.scheme)
         request_id = forwarded.request_id or request_id
         address, client = _encode_client(forwarded.client, forwarded.scheme)
         if peer.client is None and peer.trust is None:
@@ -156,10 +204,13 @@ class Policy:
             answer = redirect.find_challenge(head.target.removeprefix(_CHALLENGE).decode("latin-1"))
             if answer is not None:
                 raise Answered(200, "", content=answer)
-        location = redirect_target(head.host, head.target, https_port=redirect.https_port, known=redirect.is_known)
+        location = redirect_target(head.host, head.target, https_port=redirect.https_port, known=self._is_served)
         if location is None:
-            raise Answered(400, f"host {head.host[:60]!r} is in no certificate; only those are sent to HTTPS")
+            raise Answered(400, f"host {head.host[:60]!r} is not served here; only hosts that are get sent to HTTPS")
         raise Answered(308, "", ((b"location", location),))
+
+    def _is_served(self, name: str) -> bool:
+        return self._sites.find(name) is not None
 
 
 def _answer_probe(method: bytes, is_well: bool) -> Answered:

@@ -1,5 +1,6 @@
 """Hosts that are served, and the redirect from plain HTTP to HTTPS."""
 
+import ipaddress
 import re
 from collections.abc import Callable
 from typing import Final
@@ -17,13 +18,14 @@ _ABSOLUTE: Final = re.compile(rb"http://([^/?]*)(.*)", re.IGNORECASE | re.DOTALL
 def parse_host_name(host: bytes) -> str | None:
     """Return the name or address in a Host value: lower case, without port, brackets and trailing dot.
 
-    None if it is no Host value (RFC 9110 section 7.2), or one that no site can have.
+    An address is in its canonical spelling. None if it is no Host value (RFC 9110 section 7.2), or one that no site can
+    have.
     """
     if not is_valid_host(host):
         return None
     text = host.decode("ascii").lower()
     if text[0] == "[":
-        return text[1 : text.index("]")]
+        return str(ipaddress.IPv6Address(text[1 : text.index("]")]))
     name = text.partition(":")[0].removesuffix(".")
     return name if _SITE_NAME.fullmatch(name) else None
 
@@ -54,6 +56,17 @@ def redirect_target(host: bytes, target: bytes, *, https_port: int, known: Calla
     if name is None or not known(name):
         return None
     return b"https://%s%s" % (_encode_authority(name, https_port), target)
+
+
+def canonical_target(host: bytes, target: bytes, *, scheme: bytes, canonical: str) -> bytes:
+    """Return the Location of the 308 that sends a request to its site's canonical host, on the port that it came to.
+
+    `host` is a Host value that has been checked, and `target` is in origin-form, or `*`.
+    """
+    _, colon, port = host.rpartition(b":")
+    authority = f"[{canonical}]" if ":" in canonical else canonical
+    suffix = b":" + port if colon and not host.endswith(b"]") else b""
+    return b"%b://%b%b%b" % (scheme, authority.encode("ascii"), suffix, b"" if target == b"*" else target)
 
 
 def _encode_authority(name: str, https_port: int) -> bytes:

@@ -127,6 +127,12 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "acme_eab_kid": ("kid-2", "acme", "eab_kid", "kid-2"),
     "acme_eab_key": ("bWFj", "acme", "eab_key", "bWFj"),
     "acme_ca_root": ("ca.pem", "acme", "ca_root", "ca.pem"),
+    "server_name": ("Shop.test *.shop.test", "site", "server_names", ("shop.test", "*.shop.test")),
+    "canonical_host": ("Shop.test", "site", "canonical_host", "shop.test"),
+    "hsts": ("1", "site", "hsts", True),
+    "hsts_max_age": ("0", "site", "hsts_max_age", 0),
+    "hsts_subdomains": ("on", "site", "hsts_subdomains", True),
+    "hsts_preload": ("on", "site", "hsts_preload", True),
     "trusted_proxy": ("10.0.0.0/8 unix", "forward", "trusted_proxies", (IPv4Network("10.0.0.0/8"),)),
     "proxy_headers": ("on", "forward", "trusted_proxies", (IPv4Network("127.0.0.1"), IPv6Network("::1"))),
     "forwarded_hops": ("2", "forward", "hops", 2),
@@ -196,6 +202,9 @@ BASES: dict[str, dict[str, object]] = {
     "acme_eab_kid": {"acme": "shop.test", "acme_eab_key": "a2V5"},
     "acme_eab_key": {"acme": "shop.test", "acme_eab_kid": "kid-1"},
     "acme_": {"acme": "shop.test"},
+    "hsts_preload": {"acme": "shop.test", "hsts": True, "hsts_subdomains": True},
+    "hsts_": {"acme": "shop.test", "hsts": True},
+    "hsts": {"acme": "shop.test"},
 }
 
 
@@ -212,7 +221,8 @@ def test_option_by_name_and_by_variable_sets_its_field_and_no_other(key: str) ->
     by_variable = build_settings({} if key == "app" else base, {f"EDGE_{key.upper()}": str(text)})
     assert by_name == by_variable
     assert getattr(getattr(by_name, part), name) == parsed
-    default: Any = build_settings({**APP, "workers": base.get("workers")})
+    family = key.partition("_")[0]
+    default: Any = build_settings({name: base[name] for name in base if name.partition("_")[0] != family} | APP)
     assert getattr(getattr(default, part), name) != parsed
     # What is served is told by several parts, see test_config_sites.py.
     parts = [f.name for f in dataclasses.fields(default) if f.name != "sites"]

@@ -15,7 +15,7 @@ pytest.importorskip("django", reason="django is not installed")
 
 @pytest.fixture(scope="module")
 def server(serve: Serve) -> Server:
-    return serve("site_django:app")
+    return serve("site_django:app", EDGE_SERVER_NAME="*")
 
 
 @pytest.fixture

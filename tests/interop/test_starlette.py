@@ -25,7 +25,7 @@ def server(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Server:
     files.with_name("secret.txt").write_text("secret")
     (files / "index.html").write_text("<h1>index</h1>")
     (files / "large.bin").write_bytes(ASSET)
-    return serve("site_starlette:app", STATIC_FILES=str(files))
+    return serve("site_starlette:app", STATIC_FILES=str(files), EDGE_SERVER_NAME="*")
 
 
 @pytest.fixture

@@ -118,7 +118,7 @@ def test_edge_says_what_it_knows(plain: Server) -> None:
 
 def test_tls_is_told(tmp_path: Path, authority: Authority) -> None:
     with (
-        serving(tmp_path, ECHO, authority=authority) as server,
+        serving(tmp_path, ECHO, "--server-name", "shop.example", authority=authority) as server,
         RawClient(server.port, authority.client_context()) as client,
     ):
         told = ask(client, "X-Forwarded-Proto: http")

@@ -124,7 +124,7 @@ def test_known_host_is_redirected(both: Server, host: bytes) -> None:
 def test_unknown_host_is_sent_nowhere(both: Server, host: bytes) -> None:
     [plain] = both.ports("http")
     assert redirect(plain, host, b"/") == (400, None)
-    both.wait_error(f"GET '/' refused with 400: host b'{host.decode()}' is in no certificate")
+    both.wait_error(f"GET '/' refused with 400: host b'{host.decode()}' is not served here")
 
 
 def test_redirect_keeps_the_connection_and_takes_content(both: Server) -> None:

@@ -13,6 +13,7 @@ from edge.http.events import RequestHead
 from edge.http.head import HeadLimits, HeadParser
 from edge.policy.chain import HEALTH, READY, Answered, Policy, Redirect
 from edge.policy.forwarded import TrustedProxies
+from edge.policy.sites import EVERY_HOST, Site, Sites
 from edge_backend import wire
 
 LIMITS = HeadLimits(max_request_line=8192, max_header_size=32 * 1024, max_headers=100)
@@ -26,8 +27,14 @@ def parse(*lines: bytes, start: bytes = b"GET /a?b HTTP/1.1", host: bytes = b"Ho
     return HeadParser(LIMITS).parse(b"\r\n".join([start, *filter(None, [host]), *lines, b"", b""]), 1)
 
 
-def policy(*, trust: TrustedProxies = NOBODY, redirect: Redirect | None = None, scheme: bytes = b"https") -> Policy:
-    return Policy(scheme=scheme, port=8443, address=b"198.51.100.1:8443", trust=trust, redirect=redirect)
+def policy(
+    *,
+    trust: TrustedProxies = NOBODY,
+    redirect: Redirect | None = None,
+    scheme: bytes = b"https",
+    sites: Sites = EVERY_HOST,
+) -> Policy:
+    return Policy(scheme=scheme, port=8443, address=b"198.51.100.1:8443", trust=trust, redirect=redirect, sites=sites)
 
 
 class Sent:
@@ -151,26 +158,26 @@ def test_number_of_parts_is_right_for_any_fields(lines: list[bytes]) -> None:
 
 
 def answered(head: RequestHead, redirect: Redirect) -> Answered:
-    rules = policy(redirect=redirect, scheme=b"http")
+    rules = policy(redirect=redirect, scheme=b"http", sites=Sites([Site(("shop.example",))]))
     with pytest.raises(Answered) as caught:
         rules.apply(head, rules.connect(STRANGER), b"id-1")
     return caught.value
 
 
 def test_plain_request_for_a_known_host_is_sent_to_https() -> None:
-    answer = answered(parse(), Redirect(443, {"shop.example"}.__contains__))
+    answer = answered(parse(), Redirect(443))
     assert (answer.status, answer.fields) == (308, ((b"location", b"https://shop.example/a?b"),))
     assert answer.reason == ""
 
 
 def test_plain_request_for_an_unknown_host_is_sent_nowhere() -> None:
-    answer = answered(parse(host=b"Host: evil.example"), Redirect(443, {"shop.example"}.__contains__))
+    answer = answered(parse(host=b"Host: evil.example"), Redirect(443))
     assert (answer.status, answer.fields) == (400, ())
-    assert answer.reason == "host b'evil.example' is in no certificate; only those are sent to HTTPS"
+    assert answer.reason == "host b'evil.example' is not served here; only hosts that are get sent to HTTPS"
 
 
 CHALLENGE = b"GET /.well-known/acme-challenge/%b HTTP/1.1"
-ANSWERS = Redirect(443, {"shop.example"}.__contains__, {"token-1": b"token-1.thumbprint"}.get)
+ANSWERS = Redirect(443, {"token-1": b"token-1.thumbprint"}.get)
 
 
 @pytest.mark.parametrize("host", [b"Host: shop.example", b"Host: elsewhere.example", b"Host: 192.0.2.1:80"])
@@ -185,7 +192,7 @@ def test_challenge_that_is_not_under_way_is_a_request_like_any_other(start: byte
 
 
 def test_challenge_is_redirected_where_no_certificate_is_ordered() -> None:
-    answer = answered(parse(start=CHALLENGE % b"token-1"), Redirect(443, {"shop.example"}.__contains__))
+    answer = answered(parse(start=CHALLENGE % b"token-1"), Redirect(443))
     assert answer.status == 308
 
 
@@ -209,7 +216,7 @@ def probe(path: bytes, *, method: bytes = b"GET", is_well: bool = True, redirect
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 @pytest.mark.parametrize("path", [HEALTH, READY])
 def test_probe_is_answered_before_the_redirect_and_whoever_asks(path: bytes, method: bytes) -> None:
-    answer = probe(path, method=method, redirect=Redirect(443, lambda name: False))
+    answer = probe(path, method=method, redirect=Redirect(443))
     assert (answer.status, answer.content, answer.reason) == (200, b"ok\n", "")
 
 

@@ -1,0 +1,119 @@
+"""The options of a site: the host names that it serves, and what is particular to it."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from edge.errors import ConfigError
+from edge.options import Kind, count, setting, switch
+
+YEAR: Final = 31_536_000
+_MOST_YEARS: Final = 10
+
+# Labels as certificates and browsers have them: underscores are no host names by RFC 952, and are served every day.
+_NAME: Final = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*+")
+
+
+def _host_name(word: str) -> str:
+    """Return a name or an address in the one spelling that hosts are compared in."""
+    name = word.lower().removesuffix(".")
+    try:
+        return str(ipaddress.ip_address(name[1:-1] if name[:1] == "[" and name[-1:] == "]" else name))
+    except ValueError:
+        pass
+    if not name.isascii():
+        raise ConfigError(f"{word!r}: not in ASCII; use its A-label, which begins with xn--")
+    if len(name) > 253 or not _NAME.fullmatch(name):
+        raise ConfigError(f"{word!r}: not a host name; use one such as example.com, without scheme, port and path")
+    return name
+
+
+def _site_name(word: str) -> str:
+    """Like `_host_name`; also `*` for every host, and `*.` with a name for one label before it."""
+    if word == "*":
+        return word
+    return f"*.{_host_name(word[2:])}" if word.startswith("*.") else _host_name(word)
+
+
+def _site_names() -> Kind:
+    def parse(value: object) -> tuple[str, ...]:
+        items = value if isinstance(value, list | tuple) else [value]
+        words = [word.strip() for item in items for word in str(item).split(",")]
+        return tuple(dict.fromkeys(_site_name(word) for word in words if word))
+
+    return Kind("NAME", parse, repeat=True)
+
+
+def _one_host_name() -> Kind:
+    return Kind("NAME", lambda value: _host_name(str(value)))
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSettings:
+    """What one site serves, and how. Seconds; empty `server_names` are those of the certificates."""
+
+    server_names: tuple[str, ...] = setting(
+        (),
+        _site_names(),
+        "--server-name",
+        shown="names of the certificates; * without any",
+        help="host that is served: a name, *.NAME, an address, or * for every one (421 and 400); repeatable",
+    )
+    canonical_host: str = setting(
+        "",
+        _one_host_name(),
+        "--canonical-host",
+        shown="none",
+        help="host that requests for the others are sent to (308)",
+    )
+    hsts: bool = setting(False, switch(), "--hsts", help="tell browsers to use nothing but HTTPS from now on")
+    hsts_max_age: int = setting(
+        2 * YEAR,
+        count(0, _MOST_YEARS * YEAR),
+        "--hsts-max-age",
+        help="seconds for which they remember it; 0 = forget it",
+    )
+    hsts_subdomains: bool = setting(False, switch(), "--hsts-subdomains", help="for all names below the host, too")
+    hsts_preload: bool = setting(False, switch(), "--hsts-preload", help="agree to be built into browsers")
+
+    @property
+    def hsts_value(self) -> bytes:
+        """The value of Strict-Transport-Security (RFC 6797 section 6.1); empty: none is sent."""
+        if not self.hsts:
+            return b""
+        directives = [f"max-age={self.hsts_max_age}"]
+        directives += ["includeSubDomains"] if self.hsts_subdomains else []
+        directives += ["preload"] if self.hsts_preload else []
+        return "; ".join(directives).encode()
+
+
+def refuse_site_contradictions(names: Mapping[str, str], parsed: Mapping[str, Any], settings: SiteSettings) -> None:
+    """Accept `settings` that make sense together; `names` is how the user spelled each option that was given.
+
+    Raises ConfigError: they do not.
+    """
+    for key in ("hsts_max_age", "hsts_subdomains", "hsts_preload"):
+        if key in names and not settings.hsts:
+            raise ConfigError(f"{names[key]}: without --hsts it is for nothing; add --hsts")
+    if settings.hsts and parsed.get("dev"):
+        name = names["hsts"]
+        raise ConfigError(f"{name}: browsers would keep it for all servers on localhost; leave it out with --dev")
+    if settings.hsts and not (parsed.get("cert") or parsed.get("acme")):
+        raise ConfigError(f"{names['hsts']}: nothing is served over TLS here; add --cert or --acme")
+    if settings.hsts_preload and not (settings.hsts_subdomains and settings.hsts_max_age >= YEAR):
+        raise ConfigError(
+            f"{names['hsts_preload']}: browsers take a host with all names below it and for a year or more; "
+            f"add --hsts-subdomains, with --hsts-max-age of at least {YEAR}"
+        )
+    canonical, served = settings.canonical_host, settings.server_names
+    if canonical and served and not is_named(canonical, served):
+        raise ConfigError(
+            f"{names['canonical_host']}: {canonical!r} is no --server-name; add --server-name {canonical}"
+        )
+
+
+def is_named(host: str, served: tuple[str, ...]) -> bool:
+    """Tell whether one of the names, as `--server-name` has them, stands for `host`."""
+    return not {"*", host, "*." + host.partition(".")[2]}.isdisjoint(served)

@@ -1,0 +1,177 @@
+"""The site's policies: which hosts are served, under which name, and that browsers come back over HTTPS only."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge.policy.chain import HEALTH, Answered, Origin, Policy
+from edge.policy.sites import EVERY_HOST, Site, Sites
+from tests.edge.policy.test_chain import PROXY, STRANGER, TRUSTED, Sent, parse, policy
+
+SHOP = Sites([Site(("shop.example", "*.shop.example", "192.0.2.9", "::1"))])
+PEERS = [STRANGER, PROXY, None]
+
+
+def refused(rules: Policy, origin: Origin, *, host: bytes, start: bytes = b"GET /a?b HTTP/1.1") -> Answered:
+    with pytest.raises(Answered) as caught:
+        rules.apply(parse(start=start, host=host and b"Host: " + host), origin, b"id-1")
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"shop.example",
+        b"SHOP.example",
+        b"shop.example.",
+        b"shop.example:8443",
+        b"api.shop.example",
+        b"192.0.2.9:443",
+        b"[::1]",
+        b"[0:0::1]:8443",
+    ],
+)
+@pytest.mark.parametrize("peer", PEERS)
+def test_host_of_the_site_is_served_as_it_was_spelled(host: bytes, peer: tuple[str, int] | None) -> None:
+    sent = Sent(parse(host=b"Host: " + host), peer, policy(sites=SHOP, trust=TRUSTED))
+    assert sent.values(b"host") == [host]
+
+
+@pytest.mark.parametrize(("scheme", "status"), [(b"https", 421), (b"http", 400)])
+@pytest.mark.parametrize("peer", PEERS)
+def test_unknown_host_is_misdirected_over_tls_and_bad_in_plain(
+    scheme: bytes, status: int, peer: tuple[str, int] | None
+) -> None:
+    rules = policy(sites=SHOP, scheme=scheme, trust=TRUSTED)
+    answer = refused(rules, rules.connect(peer), host=b"evil.example")
+    assert (answer.status, answer.fields) == (status, ())
+    assert answer.reason == "host b'evil.example' is not served here: name it with --server-name, or * for every host"
+
+
+@pytest.mark.parametrize("host", [b"a.b.shop.example", b"127.0.0.1", b"[::2]", b"evil%2f.shop.example", b"a!b"])
+def test_host_that_only_looks_like_one_of_the_site_is_refused(host: bytes) -> None:
+    rules = policy(sites=SHOP)
+    assert refused(rules, rules.connect(STRANGER), host=host).status == 421
+
+
+def test_each_request_of_a_connection_is_asked_for_its_own_host() -> None:
+    rules = policy(sites=SHOP)
+    origin = rules.connect(STRANGER)
+    head = parse()
+    for _ in range(2):
+        assert b"shop.example" in rules.apply(head, origin, b"id-1")[0]
+    assert refused(rules, origin, host=b"evil.example").status == 421
+    assert b"api.shop.example" in rules.apply(parse(host=b"Host: api.shop.example"), origin, b"id-2")[0]
+
+
+def test_http_1_0_without_host_is_the_first_sites() -> None:
+    rules = policy(sites=SHOP)
+    sent = Sent(parse(start=b"GET / HTTP/1.0", host=b""), STRANGER, rules)
+    assert sent.values(b"host") == []
+
+
+@pytest.mark.parametrize("host", [b"anything", b"10.0.0.5:8000", b"a!b"])
+def test_without_names_every_host_is_served(host: bytes) -> None:
+    assert Sent(parse(host=b"Host: " + host), STRANGER, policy(sites=EVERY_HOST)).values(b"host") == [host]
+
+
+def test_probe_is_answered_under_any_host() -> None:
+    rules = Policy(
+        scheme=b"https",
+        port=443,
+        address=b"",
+        trust=TRUSTED,
+        redirect=None,
+        sites=SHOP,
+        probes={HEALTH: lambda: True},
+    )
+    start = b"GET %b HTTP/1.1" % HEALTH
+    assert refused(rules, rules.connect(STRANGER), host=b"10.0.0.5", start=start).status == 200
+
+
+CANONICAL = Sites([Site(("shop.example", "www.shop.example", "192.0.2.9"), canonical="shop.example")])
+
+
+@pytest.mark.parametrize(
+    ("host", "target", "location"),
+    [
+        (b"www.shop.example", b"/a?b", b"https://shop.example/a?b"),
+        (b"WWW.shop.example.", b"/", b"https://shop.example/"),
+        (b"www.shop.example:8443", b"/a", b"https://shop.example:8443/a"),
+        (b"192.0.2.9", b"//evil.example/", b"https://shop.example//evil.example/"),
+    ],
+)
+def test_other_names_are_sent_to_the_canonical_host(host: bytes, target: bytes, location: bytes) -> None:
+    rules = policy(sites=CANONICAL)
+    answer = refused(rules, rules.connect(STRANGER), host=host, start=b"GET %b HTTP/1.1" % target)
+    assert (answer.status, answer.fields, answer.reason) == (308, ((b"location", location),), "")
+
+
+def test_options_of_the_whole_server_are_sent_to_the_canonical_host_without_a_path() -> None:
+    rules = policy(sites=CANONICAL)
+    answer = refused(rules, rules.connect(STRANGER), host=b"www.shop.example", start=b"OPTIONS * HTTP/1.1")
+    assert answer.fields == ((b"location", b"https://shop.example"),)
+
+
+def test_canonical_host_may_be_an_address() -> None:
+    rules = policy(sites=Sites([Site(("*",), canonical="::1")]))
+    answer = refused(rules, rules.connect(STRANGER), host=b"[::2]:8443")
+    assert answer.fields == ((b"location", b"https://[::1]:8443/a?b"),)
+
+
+@pytest.mark.parametrize("host", [b"shop.example", b"shop.example:8443", b"SHOP.example"])
+def test_canonical_host_itself_is_served(host: bytes) -> None:
+    assert Sent(parse(host=b"Host: " + host), STRANGER, policy(sites=CANONICAL)).values(b"host") == [host]
+
+
+def test_nobody_is_sent_to_the_canonical_host_from_one_that_is_unknown_or_missing() -> None:
+    rules = policy(sites=CANONICAL)
+    assert refused(rules, rules.connect(STRANGER), host=b"evil.example").status == 421
+    assert Sent(parse(start=b"GET / HTTP/1.0", host=b""), STRANGER, rules).target == b"/"
+
+
+def test_scheme_of_the_canonical_redirect_is_what_the_proxy_said() -> None:
+    rules = policy(sites=CANONICAL, scheme=b"http", trust=TRUSTED)
+    head = parse(b"X-Forwarded-Proto: https", host=b"Host: www.shop.example")
+    with pytest.raises(Answered) as caught:
+        rules.apply(head, rules.connect(PROXY), b"id-1")
+    assert caught.value.fields == ((b"location", b"https://shop.example/a?b"),)
+
+
+HSTS = Sites([Site(("shop.example", "192.0.2.9"), hsts=b"max-age=63072000")])
+TYPE = [b"content-type", b"text/html"]
+ADDED = [b"strict-transport-security", b"max-age=63072000"]
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"),
+    [
+        (b"shop.example", [*TYPE, *ADDED]),
+        (b"Shop.example:8443", [*TYPE, *ADDED]),
+        (b"192.0.2.9", TYPE),
+        (b"evil.example", TYPE),
+        (b"", TYPE),
+    ],
+)
+def test_hsts_is_for_names_of_the_site(host: bytes, expected: list[bytes]) -> None:
+    rules = policy(sites=HSTS)
+    assert rules.has_hsts
+    for _ in range(2):
+        assert rules.add_hsts(host, TYPE) == expected
+
+
+def test_own_hsts_of_the_application_stays() -> None:
+    fields = [b"strict-transport-security", b"max-age=0"]
+    assert policy(sites=HSTS).add_hsts(b"shop.example", fields) == fields
+
+
+@pytest.mark.parametrize(("scheme", "sites"), [(b"http", HSTS), (b"https", SHOP)])
+def test_there_is_no_hsts_in_plain_or_where_no_site_wants_it(scheme: bytes, sites: Sites) -> None:
+    assert not policy(sites=sites, scheme=scheme).has_hsts
+
+
+def test_hosts_remembered_for_hsts_are_bounded() -> None:
+    rules = policy(sites=HSTS)
+    for number in range(1025):
+        rules.add_hsts(b"%d.example" % number, TYPE)
+    assert len(rules._hsts) == 1
