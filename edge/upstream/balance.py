@@ -32,6 +32,11 @@ class Balance:
         self._last = -1
         self.servers: Sequence[ServerState] = [ServerState() for _ in plan.servers]
 
+    @property
+    def is_any_well(self) -> bool:
+        """True if one of the servers may get requests."""
+        return not all(server.is_ill for server in self.servers)
+
     def choose(self, now: float, tried: Collection[int] = ()) -> int | None:
         """Return the server for a request that those in `tried` have failed; None if none is left that may get it.
 

@@ -70,7 +70,7 @@ class Upstream:
 
         Raises Overloaded if the queue is full, or no server is up.
         """
-        if self._balance.choose(exchange.started_at) is None:
+        if not self._balance.is_any_well:
             raise Overloaded(f"upstream {self.name}: no server is up")
         if len(self._queue) >= self._queue_limit:
             raise Overloaded(f"queue full: {len(self._queue)} requests wait for {self.name}")

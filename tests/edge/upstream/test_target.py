@@ -1,0 +1,169 @@
+"""An upstream with real servers behind it: answers, content and WebSockets."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from time import monotonic
+
+import trustme
+
+from edge.http.websocket import accept_key
+from edge_backend import wire
+from tests.edge.upstream.ends import OK, MakeCase, Servers, until, with_servers
+
+
+@with_servers
+async def test_answer_comes_back_and_the_connection_is_used_again(servers: Servers, case: MakeCase) -> None:
+    of = case(await servers.add(servers.answering(OK)))
+    assert [await of.get() for _ in range(3)] == [(200, b"ok")] * 3
+    assert servers.connections == [1]
+    assert of.row() == {"up": True, "requests": 3, "in_flight": 0, "connections": 1}
+    assert servers.heads[0] == b"GET /x HTTP/1.1\r\nhost: a.example\r\n\r\n"
+
+
+@with_servers
+async def test_connection_that_is_not_kept_is_not_used_again(servers: Servers, case: MakeCase) -> None:
+    of = case(await servers.add(servers.answering(OK)), keepalive_timeout=0.0)
+    assert [await of.get() for _ in range(2)] == [(200, b"ok")] * 2
+    closing = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok"
+    other = case(await servers.add(servers.answering(closing)))
+    assert [await other.get() for _ in range(2)] == [(200, b"ok")] * 2
+    assert servers.connections == [2, 2]
+
+
+@with_servers
+async def test_unused_connection_is_closed_in_time(servers: Servers, case: MakeCase) -> None:
+    of = case(await servers.add(servers.answering(OK)), keepalive_timeout=4.0)
+    await of.get()
+    of.upstream.sweep(monotonic() + 3.0)
+    assert of.row()["connections"] == 1
+    of.upstream.sweep(monotonic() + 4.5)
+    await until(lambda: of.row()["connections"] == 0)
+
+
+@with_servers
+async def test_server_on_a_unix_socket_and_the_route_left_out(servers: Servers, case: MakeCase, tmp_path: Path) -> None:
+    address = await servers.add(servers.answering(OK), path=str(tmp_path / "s"))
+    of = case(address, prefix=b"/x", send_host="upstream")
+    assert await of.get() == (200, b"ok")
+    assert servers.heads[0] == b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+@with_servers
+async def test_https_is_checked_against_the_root_and_the_name(servers: Servers, case: MakeCase, tmp_path: Path) -> None:
+    authority, root = trustme.CA(), tmp_path / "root.pem"
+    authority.cert_pem.write_to_path(str(root))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("app.internal").configure_cert(context)
+    address = await servers.add(servers.answering(OK), ssl=context)
+    assert await case(address, ca_root=str(root), tls_name="app.internal").get() == (200, b"ok")
+    status, reason = (await case(address, ca_root=str(root)).get())[1:]
+    assert (status, "Hostname mismatch" in reason or "hostname" in reason) == (502, True)
+    status, reason = (await case(address, tls_name="app.internal").get())[1:]
+    assert (status, "certificate verify failed" in reason) == (502, True)
+
+
+@with_servers
+async def test_content_goes_up_within_credit_and_comes_down_within_the_window(servers: Servers, case: MakeCase) -> None:
+    size = 3 * wire.INITIAL_WINDOW
+
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await servers.read_head(reader)
+        content = await reader.readexactly(size)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + content)
+
+    of = case(await servers.add(echo))
+    of.client.congested = True
+    item = of.submit(b"POST", length=size, complete=False)
+    for _ in range(3):
+        await until(lambda: item._pending == b"" and item.link is not None)
+        item.feed(b"x" * wire.INITIAL_WINDOW, item.content_read == 2 * wire.INITIAL_WINDOW)
+    await until(lambda: of.client.calls and of.client.calls[-1][0] in ("response", "data"))
+    # The client takes nothing: not much more than the window comes, one read of a socket at most.
+    before = taken = 0
+    while ("finished",) not in of.client.calls:
+        await asyncio.sleep(0.01)
+        now = content_of(of.client)
+        if now == before:
+            assert now - taken <= 2 * wire.INITIAL_WINDOW
+            taken = now
+            item.settle()
+        before = now
+    assert content_of(of.client) == size
+
+
+def content_of(client: MemoryClient) -> int:
+    """Return how much content a client has got."""
+    return sum(len(call[-1]) for call in client.calls if call[0] in ("response", "data"))
+
+
+@with_servers
+async def test_content_of_unknown_length_goes_up_in_chunks(servers: Servers, case: MakeCase) -> None:
+    got: list[bytes] = []
+
+    async def keep(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await servers.read_head(reader)
+        got.append(await reader.readuntil(b"0\r\n\r\n"))
+        writer.write(OK)
+
+    of = case(await servers.add(keep))
+    item = of.submit(b"POST", length=-1, complete=False, expect=True)
+    # The client waits for 100 Continue, which it gets as soon as there is a connection.
+    await until(lambda: ("continue",) in of.client.calls)
+    item.feed(b"hello", False)
+    item.feed(b"", True)
+    await until(lambda: ("finished",) in of.client.calls)
+    assert got == [b"5\r\nhello\r\n0\r\n\r\n"]
+
+
+@with_servers
+async def test_answer_before_the_content_is_whole_ends_the_connection(servers: Servers, case: MakeCase) -> None:
+    of = case(await servers.add(servers.answering(b"HTTP/1.1 413 \r\ncontent-length: 0\r\n\r\n")))
+    of.submit(b"POST", length=10, complete=False)
+    assert [call[:2] for call in await of.wait(2)] == [("response", 413), ("finished",)]
+    await until(lambda: of.row()["connections"] == 0)
+
+
+@with_servers
+async def test_websocket_is_carried_both_ways(servers: Servers, case: MakeCase) -> None:
+    async def socket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await servers.read_head(reader)
+        key = head.partition(b"sec-websocket-key: ")[2].partition(b"\r\n")[0]
+        accept = b"x" if key == b"" else accept_key(key)
+        writer.write(b"HTTP/1.1 101 x\r\nsec-websocket-protocol: chat\r\nsec-websocket-accept: %b\r\n\r\n" % accept)
+        writer.write(b"<" + await reader.readexactly(4) + b">")
+
+    of = case(await servers.add(socket))
+    item = of.submit(upgrade=b"key of the client")
+    assert (await of.wait(1))[0] == ("upgrade", [b"sec-websocket-protocol", b"chat"])
+    item.feed(b"ping", False)
+    await until(lambda: ("finished",) in of.client.calls)
+    assert b"".join(call[1] for call in of.client.calls if call[0] == "data") == b"<ping>"
+
+
+@with_servers
+async def test_websocket_whose_client_ends_it_ends_at_the_server(servers: Servers, case: MakeCase) -> None:
+    ended = asyncio.Event()
+
+    async def socket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await servers.read_head(reader)
+        key = head.partition(b"sec-websocket-key: ")[2].partition(b"\r\n")[0]
+        writer.write(b"HTTP/1.1 101 x\r\nsec-websocket-accept: %b\r\n\r\n" % accept_key(key))
+        assert await reader.read() == b"bye"
+        ended.set()
+
+    of = case(await servers.add(socket))
+    item = of.submit(upgrade=b"key of the client")
+    await of.wait(1)
+    item.feed(b"bye", True)
+    await ended.wait()
+
+
+@with_servers
+async def test_proof_of_another_key_is_refused(servers: Servers, case: MakeCase) -> None:
+    of = case(await servers.add(servers.answering(b"HTTP/1.1 101 x\r\nsec-websocket-accept: x\r\n\r\n")))
+    of.submit(upgrade=b"key of the client")
+    [(name, status, reason, _)] = await of.wait(1)
+    assert (name, status, "does not answer the key" in reason) == ("refuse", 502, True)
