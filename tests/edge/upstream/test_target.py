@@ -11,6 +11,7 @@ import trustme
 
 from edge.http.websocket import accept_key
 from edge_backend import wire
+from tests.edge.dispatch.ends import MemoryClient
 from tests.edge.upstream.ends import OK, MakeCase, Servers, until, with_servers
 
 
