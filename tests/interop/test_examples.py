@@ -88,6 +88,15 @@ def test_digest_reads_an_upload_piece_by_piece(tmp_path: Path) -> None:
         assert client.put("/digest", content=pieces).text == f"{hashlib.sha256(content).hexdigest()}\n"
 
 
+def test_export_is_a_wsgi_application_that_knows_its_public_address(tmp_path: Path) -> None:
+    with running(ROOT / "examples/export.py", tmp_path) as example, example.client() as client:
+        address = client.get("/").text.strip()
+        assert address == f"{example.url}/squares.csv?rows=1000"
+        lines = client.get(address).text.splitlines()
+    assert lines[0] == "number,square"
+    assert lines[1:] == [f"{number},{number * number}" for number in range(1000)]
+
+
 def test_guestbook_tells_every_reader_who_signed(tmp_path: Path) -> None:
     with running(ROOT / "examples/guestbook.py", tmp_path) as example:
         asyncio.run(asyncio.wait_for(_sign(example), DEADLINE))
