@@ -30,14 +30,16 @@ class Targets:
             return Router(self._pools[""])
         nothing = NotFound()
         named: dict[str, Routes] = {}
-        others = Routes((), nothing)
+        others: Routes | None = None
         for site in settings.sites:
-            where = (site.names or ("*",))[0]
+            names = site.names + site.settings.policy.server_names
+            where = (names or ("*",))[0]
             routes = Routes([Route(route.prefix.encode(), self._make(route, where)) for route in site.routes], nothing)
-            named |= dict.fromkeys(site.names, routes)
-            if not site.names:
+            named |= dict.fromkeys(names, routes)
+            # The first serves those who name no host; whoever else is no site's has been refused by the policies.
+            if others is None or not names or "*" in names:
                 others = routes
-        return Router(others, named)
+        return Router(others or Routes((), nothing), named)
 
     def _make(self, route: RoutePlan, where: str) -> Target:
         plan, prefix = route.target, route.prefix.rstrip("/").encode()
