@@ -19,7 +19,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from edge.config import ServeSettings
@@ -106,13 +106,14 @@ class EdgeProcess:
         self._sites = build_sites(settings.sites, tls)
         self._workers: dict[int, tuple[str, str]] = {}
         self._links: dict[int, WorkerLink] = {}
-        self._servers: list[asyncio.AbstractServer] = []
+        self.servers: list[asyncio.AbstractServer] = []
         self._control_buffer = b""
         self._report = b""
         self._answer = 0
         self._is_parting = False
         self._drained = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle
         self._swept_at = time.monotonic()
         self._forget_at = self._swept_at + FORGET
 
@@ -137,27 +138,39 @@ class EdgeProcess:
 
     async def run(self, control: socket.socket) -> None:
         """Serve until told to drain and everything has ended, or until the master is gone."""
-        loop = asyncio.get_running_loop()
         control.setblocking(False)
-        loop.add_reader(control.fileno(), self._control_readable, control)
-        for upstream in self._upstreams:
-            upstream.start()
-        for listener in self._listeners:
-            self._servers.append(await self._listen(loop, listener))
+        asyncio.get_running_loop().add_reader(control.fileno(), self._control_readable, control)
+        await self.open(lambda now: self._report_changes(control, now))
         gc.collect()
         gc.freeze()
         # Nothing of a request forms a cycle: the collector only has to find what errors leave behind.
         gc.set_threshold(50_000, 20, 50)
-        loop.call_later(SWEEP, self._sweep, control)
-        self._swept_at = time.monotonic()
         self._report_changes(control, self._swept_at)
+        await self.wait_drained()
+        await self.close()
+        self._report_changes(control, time.monotonic())
+
+    async def open(self, swept: Callable[[float], None]) -> None:
+        """Take connections; `swept` is called after each sweep, with the time."""
+        for upstream in self._upstreams:
+            upstream.start()
+        for listener in self._listeners:
+            self.servers.append(await self._listen(asyncio.get_running_loop(), listener))
+        self._swept_at = time.monotonic()
+        self._sweep_later(swept)
+
+    async def wait_drained(self) -> None:
+        """Wait until nothing is left of what was to be drained."""
         await self._drained.wait()
+
+    async def close(self) -> None:
+        """Hang up on workers and upstreams, and write what has gathered for the log."""
+        self._timer.cancel()
         for link in list(self._links.values()):
             link.close()
         for upstream in self._upstreams:
             await upstream.close()
         self._flush_log()
-        self._report_changes(control, time.monotonic())
 
     def _policy(self, listener: Listener) -> Policy:
         forward = self.settings.forward
@@ -210,9 +223,12 @@ class EdgeProcess:
         if self.access_log is not None:
             self.access_log.flush()
 
-    def _sweep(self, control: socket.socket) -> None:
+    def _sweep_later(self, swept: Callable[[float], None]) -> None:
+        self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep, swept)
+
+    def _sweep(self, swept: Callable[[float], None]) -> None:
         # First of all the next one: whatever goes wrong here must not end the deadlines.
-        asyncio.get_running_loop().call_later(SWEEP, self._sweep, control)
+        self._sweep_later(swept)
         self.clock.tick(time.time())
         now = time.monotonic()
         if now >= self._forget_at:
@@ -233,7 +249,7 @@ class EdgeProcess:
         for upstream in self._upstreams:
             upstream.sweep(now)
         self._check_workers(now)
-        self._report_changes(control, now)
+        swept(now)
 
     def _check_workers(self, now: float) -> None:
         slept, self._swept_at = now - self._swept_at > 4 * SWEEP, now
@@ -290,9 +306,9 @@ class EdgeProcess:
         if "ask" in order:
             self._answer = order["ask"]
         if "drain" in order:
-            self._drain(gently=order.get("gently", False))
+            self.drain(gently=order.get("gently", False))
         if "stop" in order:
-            self._stop()
+            self.stop()
 
     def _set_workers(self, workers: dict[int, tuple[str, str]]) -> None:
         # The pool of a site that is new is nothing to an edge that does not know the site.
@@ -304,10 +320,18 @@ class EdgeProcess:
             if number not in workers:
                 link.retire()
 
+    def add_link(self, number: int, pool: str) -> WorkerLink:
+        """Return the end of a connection to a worker; it serves as soon as somebody connects it."""
+        link = self._links[number] = WorkerLink(self.dispatchers[pool], number, self._link_lost)
+        return link
+
+    @property
+    def requests(self) -> int:
+        """How many requests the workers of now have had."""
+        return sum(link.requests for link in self._links.values())
+
     def _connect(self, number: int, pool: str, path: str) -> None:
-        link = WorkerLink(self.dispatchers[pool], number, self._link_lost)
-        self._links[number] = link
-        self._start(self._connect_link(link, path))
+        self._start(self._connect_link(self.add_link(number, pool), path))
 
     async def _connect_link(self, link: WorkerLink, path: str) -> None:
         loop = asyncio.get_running_loop()
@@ -344,14 +368,14 @@ class EdgeProcess:
         if self.is_draining and not self.connections:
             self._drained.set()
 
-    def _drain(self, *, gently: bool) -> None:
+    def drain(self, *, gently: bool) -> None:
         """Take nothing new, let what runs end, and stop; the master sets the limit of time.
 
         `gently`: another edge serves already, so there is time for the next answer to announce the close.
         """
         self.is_draining = True
         self._is_parting = gently
-        for server in self._servers:
+        for server in self.servers:
             server.close()
         for link in list(self._links.values()):
             link.drain()
@@ -360,7 +384,7 @@ class EdgeProcess:
                 connection.drain()
         self.check_drained()
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """End now; what is cut off gets its answer, if it had none, and its line in the log."""
         for connection in list(self.connections):
             connection.cut_off()

@@ -247,7 +247,7 @@ class Workers:
                 self._settled(action)
 
     def _spawn(self, number: int, plan: Plan, now: float) -> None:
-        worker = WorkerProcess(_worker_settings(number, plan), self._run_dir, plan.trust.environ, plan.app.python)
+        worker = WorkerProcess(worker_settings(number, plan), self._run_dir, plan.trust.environ, plan.app.python)
         self._workers[number] = worker
         self._started_at[number] = now
         self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._reports(worker))
@@ -318,7 +318,8 @@ def _rules(plan: Plan) -> PoolRules:
     )
 
 
-def _worker_settings(number: int, plan: Plan) -> WorkerSettings:
+def worker_settings(number: int, plan: Plan) -> WorkerSettings:
+    """Return what a worker is told."""
     settings = plan.settings
     application = plan.app.application
     return WorkerSettings(
