@@ -20,7 +20,8 @@ from edge.config_logs import LogSettings
 from edge.config_pool import PoolSettings, RunSettings
 from edge.config_reload import ReloadSettings
 from edge.config_site import SiteSettings, refuse_site_contradictions
-from edge.config_sites import AppPlan, RoutePlan, SiteParts, SitePlan
+from edge.config_sites import AppPlan, RoutePlan, SiteParts, SitePlan, static_routes
+from edge.config_static import StaticSettings, refuse_static_contradictions
 from edge.config_tls import CertificateFiles, TlsSettings
 from edge.config_websocket import WebSocketSettings, without_deflate
 from edge.errors import ConfigError
@@ -41,6 +42,7 @@ class ServeSettings:
     limits: LimitSettings = field(default_factory=LimitSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
+    static: StaticSettings = field(default_factory=StaticSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
     reload: ReloadSettings = field(default_factory=ReloadSettings)
     run: RunSettings = field(default_factory=RunSettings)
@@ -77,6 +79,7 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("Limits", LimitSettings),
     ("Timeouts", TimeoutSettings),
     ("WebSocket", WebSocketSettings),
+    ("Static files", StaticSettings),
     ("Pool", PoolSettings),
     ("Development", ReloadSettings),
     ("Process", RunSettings),
@@ -128,6 +131,8 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
     spelled = {key: item.name for key, item in given.items()}
     refuse_acme_contradictions(spelled, parsed, acme)
     refuse_site_contradictions(spelled, parsed, site)
+    refuse_static_contradictions(spelled, parsed)
+    static = _part(StaticSettings, parsed)
     application = _part(ApplicationSettings, parsed)
     pool = _part(PoolSettings, {"workers": 1, **parsed} if parsed.get("reload") else parsed)
     certificates = _pairs(parsed)
@@ -142,13 +147,20 @@ def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | No
         limits=_part(LimitSettings, parsed),
         timeouts=_part(TimeoutSettings, parsed),
         websocket=_part(WebSocketSettings, without_deflate(parsed)),
+        static=static,
         pool=pool,
         reload=_part(ReloadSettings, parsed),
         run=_part(RunSettings, parsed),
         foreign=_part(ForeignSettings, parsed),
         logs=_part(LogSettings, parsed),
         sites=(
-            SitePlan((RoutePlan(AppPlan(application, pool)),), (), certificates, acme.certificates, SiteParts(site)),
+            SitePlan(
+                (RoutePlan(AppPlan(application, pool)), *static_routes(static)),
+                (),
+                certificates,
+                acme.certificates,
+                SiteParts(site),
+            ),
         ),
     )
 

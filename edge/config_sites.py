@@ -13,6 +13,7 @@ from typing import Literal
 from edge.config_app import ApplicationSettings
 from edge.config_pool import PoolSettings
 from edge.config_site import SiteSettings
+from edge.config_static import StaticSettings, file_name, max_age
 from edge.config_tls import CertificateFiles
 from edge.options import choice, count, directory, file, required, seconds, setting, switch, text
 from edge.options_sites import (
@@ -43,9 +44,16 @@ class AppPlan:
 
 @dataclass(frozen=True, slots=True)
 class StaticPlan:
-    """The files below a folder."""
+    """The files below a folder; where another route has the same path, what is no file goes on to that one."""
 
     folder: str = required(directory(), "static", help="the files below this folder")
+    index: str = setting("index.html", file_name(), "index", help="the file that stands for a folder")
+    spa: bool = setting(False, switch(), "spa", help="answer pages that are no files with the index of the folder")
+    max_age: int | None = setting(
+        None, max_age(), "max_age", shown="asked for each time", help="seconds that files may be kept without asking"
+    )
+    immutable: bool = setting(True, switch(), "immutable", help="let files with a hash in their name be kept a year")
+    precompressed: bool = setting(True, switch(), "precompressed", help="send NAME.br, NAME.zst or NAME.gz beside one")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +161,12 @@ class SitePlan:
     certificates: tuple[CertificateFiles, ...] = ()
     acme: tuple[tuple[str, ...], ...] = ()
     settings: SiteParts = field(default_factory=SiteParts)
+
+
+def static_routes(settings: StaticSettings) -> tuple[RoutePlan, ...]:
+    """Return a route for each folder that `--static` names."""
+    spoken = (settings.index, settings.spa, settings.max_age, settings.immutable, settings.precompressed)
+    return tuple(RoutePlan(StaticPlan(mount.folder, *spoken), mount.prefix or "/") for mount in settings.mounts)
 
 
 def pool_key(applications: Mapping[str, AppPlan], target: Target) -> str | None:

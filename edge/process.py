@@ -98,6 +98,7 @@ class EdgeProcess:
         targets = Targets(settings, self.dispatchers)
         self.router = targets.router
         self._upstreams = targets.upstreams
+        self._folders = targets.folders
         # A dict keeps the order of accepting: the oldest come first when room must be made.
         self.connections: dict[Connection, None] = {}
         self.is_draining = False
@@ -170,6 +171,8 @@ class EdgeProcess:
             link.close()
         for upstream in self._upstreams:
             await upstream.close()
+        for folder in self._folders:
+            folder.close()
         self._flush_log()
 
     def _policy(self, listener: Listener) -> Policy:
@@ -248,6 +251,8 @@ class EdgeProcess:
                 exchange.queue_timed_out()
         for upstream in self._upstreams:
             upstream.sweep(now)
+        for folder in self._folders:
+            folder.sweep(now)
         self._check_workers(now)
         swept(now)
 

@@ -11,6 +11,10 @@ from edge.dispatch.local import NotFound, Redirect
 from edge.dispatch.no_websockets import NoWebSockets
 from edge.dispatch.router import Route, Router, Routes
 from edge.dispatch.target import Target
+from edge.static.catalog import Catalog
+from edge.static.forms import Rules
+from edge.static.root import Root
+from edge.static.target import Folder, StaticTarget
 from edge.upstream.target import Upstream
 
 
@@ -23,6 +27,7 @@ class Targets:
         if settings.websocket.implementation == "none":
             self._pools = {key: NoWebSockets(pool) for key, pool in pools.items()}
         self.upstreams: list[Upstream] = []
+        self.folders: list[StaticTarget] = []
         self.router = self._make_router(settings)
 
     def _make_router(self, settings: ServeSettings) -> Router:
@@ -33,16 +38,31 @@ class Targets:
         others: Routes | None = None
         for site in settings.sites:
             names = site.names + site.settings.policy.server_names
-            where = (names or ("*",))[0]
-            routes = Routes([Route(route.prefix.encode(), self._make(route, where)) for route in site.routes], nothing)
+            routes = Routes(self._make_routes(site.routes, (names or ("*",))[0]), nothing)
             named |= dict.fromkeys(names, routes)
             # The first serves those who name no host; whoever else is no site's has been refused by the policies.
             if others is None or not names or "*" in names:
                 others = routes
         return Router(others or Routes((), nothing), named)
 
-    def _make(self, route: RoutePlan, where: str) -> Target:
-        plan, prefix = route.target, route.prefix.rstrip("/").encode()
+    def _make_routes(self, routes: tuple[RoutePlan, ...], where: str) -> list[Route]:
+        """Return the routes of a site; a folder stands before another target of the same path."""
+        found: dict[str, Target] = {}
+        for route in sorted(routes, key=lambda route: isinstance(route.target, StaticPlan)):
+            if isinstance(route.target, StaticPlan):
+                found[route.prefix] = self._make_folder(route.target, route.prefix, found.get(route.prefix))
+            else:
+                found[route.prefix] = self._make(route.target, route, where)
+        return [Route(prefix.encode(), target) for prefix, target in found.items()]
+
+    def _make_folder(self, plan: StaticPlan, prefix: str, behind: Target | None) -> StaticTarget:
+        catalog = Catalog(Root(plan.folder), Rules(plan.max_age, plan.immutable, plan.precompressed))
+        folder = StaticTarget(Folder(prefix.rstrip("/"), plan.index, plan.spa), catalog, behind)
+        self.folders.append(folder)
+        return folder
+
+    def _make(self, plan: AppPlan | RedirectPlan | UpstreamPlan, route: RoutePlan, where: str) -> Target:
+        prefix = route.prefix.rstrip("/").encode()
         match plan:
             case AppPlan():
                 key = pool_key(self._settings.applications, plan)
@@ -56,5 +76,3 @@ class Targets:
                 upstream = Upstream(name, plan, left_out, queue=limits.queue, queue_timeout=timeouts.queue)
                 self.upstreams.append(upstream)
                 return upstream
-            case StaticPlan():
-                raise NotImplementedError(plan)

@@ -305,6 +305,17 @@ class Exchange:
         else:
             self.grant(len(body))
 
+    def respond(self, status: int, length: bytes, fields: list[bytes], flags: int, body: bytes) -> None:
+        """Whoever stands in a worker's place in this process answers; unlike a worker's, it is as it says it is."""
+        self.answered = True
+        self._kept = b""
+        self.status = status
+        self._client.send_response(self, length, fields, flags, body)
+        if flags & wire.END:
+            self._end()
+        else:
+            self.grant(len(body))
+
     def receive_data(self, flags: int, body: bytes) -> None:
         """The worker sends content of the answer, or bytes of a WebSocket."""
         if not self.answered:
@@ -376,9 +387,9 @@ class Exchange:
         """The application takes too long."""
         self._fail(504, f"no answer of the application within {limit:g} s")
 
-    def refuse(self, status: int, reason: str) -> None:
+    def refuse(self, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         """Answer with the page of a status, unless an answer has begun: that is broken off. `reason` is for the log."""
-        self._fail(status, reason)
+        self._fail(status, reason, fields)
 
     def queue_timed_out(self) -> None:
         """No worker had room in time."""
@@ -407,13 +418,13 @@ class Exchange:
         self.link = None
         self._client.finished(self)
 
-    def _fail(self, status: int, reason: str) -> None:
+    def _fail(self, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         """No answer comes any more: say so if nothing was said yet, else break the connection."""
         if self.answered and self.status:
             self._break_off(reason)
             return
         self.cancel()
-        self._client.refuse(self, status, reason)
+        self._client.refuse(self, status, reason, fields)
 
     def _break_off(self, reason: str) -> None:
         """The answer has begun and cannot be completed: closing is the only way to say so."""

@@ -19,6 +19,7 @@ from edge.config_forward import ForwardSettings
 from edge.config_limits import LimitSettings, TimeoutSettings
 from edge.config_listen import ListenSettings
 from edge.config_logs import LogSettings
+from edge.config_static import Mount
 from edge.config_tls import CertificateFiles, TlsSettings
 from edge.config_websocket import WebSocketSettings
 from edge.cpus import allowed_cpus
@@ -160,6 +161,13 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "worker_timeout": ("2m", "timeouts", "worker", 120.0),
     "app_timeout": ("10s", "timeouts", "app", 10.0),
     "disconnect_grace": ("500ms", "timeouts", "disconnect_grace", 0.5),
+    "static": ("/a=/", "static", "mounts", (Mount("/a", "/"),)),
+    "spa": ("on", "static", "spa", True),
+    "index": ("home.html", "static", "index", "home.html"),
+    "static_max_age": ("60", "static", "max_age", 60),
+    "static_immutable": ("off", "static", "immutable", False),
+    "static_precompressed": ("off", "static", "precompressed", False),
+    "sendfile_root": ("/", "static", "sendfile_root", "/"),
     "max_requests": ("50", "pool", "max_requests", 50),
     "max_requests_jitter": ("5", "pool", "max_requests_jitter", 5),
     "max_worker_lifetime": ("1h", "pool", "max_worker_lifetime", 3600.0),
@@ -197,6 +205,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
 
 # What an option is for nothing without.
 BASES: dict[str, dict[str, object]] = {
+    **{key: {"static": "/=/"} for key in ("spa", "index", "static_max_age")},
     "reload": {"workers": 1},  # which is what it makes of it, too
     "dev_": {"dev": True},
     "acme_eab_kid": {"acme": "shop.test", "acme_eab_key": "a2V5"},

@@ -1,0 +1,187 @@
+"""Files in the place of an application: who answers the requests below a path with what lies in a folder.
+
+What a request names is looked up at once; the answers leave in the next turn of the loop, those of one turn together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from edge.dispatch.exchange import Exchange
+from edge.dispatch.target import Target
+from edge.http.events import RequestHead
+from edge.static.answer import CONDITIONS, Plan, gather_conditions, plan_answer
+from edge.static.catalog import Catalog
+from edge.static.forms import Entry, FolderFoundError, Form
+from edge.static.negotiate import accepts_html
+from edge.static.paths import FilePath, PathRefused, parse_path
+from edge.static.root import NotServedError
+from edge.static.transfer import send_form
+
+_METHODS = (b"GET", b"HEAD")
+# Targets whose names are remembered, so many of them: their spelling is the client's choice.
+_MEMORY = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """How a folder is served: the path that it stands at, and the file that stands for each folder in it.
+
+    `prefix` is decoded, and empty for `/`. With `is_app`, a page that is no file gets the index of the whole: the
+    browser runs an application that knows what to show.
+    """
+
+    prefix: str
+    index: str = "index.html"
+    is_app: bool = False
+
+
+class Refusal(NamedTuple):
+    """An answer without a file; the reason is for the log."""
+
+    status: int
+    reason: str = ""
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+
+
+_NOT_ALLOWED = Refusal(405, "", ((b"allow", b"GET, HEAD"),))
+
+
+class StaticTarget:
+    """Serves a folder; with `behind`, what is no file in it goes there."""
+
+    def __init__(self, folder: Folder, catalog: Catalog, behind: Target | None = None) -> None:
+        self._folder = folder
+        self._catalog = catalog
+        self._behind = behind
+        self._names: dict[bytes, tuple[str, ...]] = {}
+        self._waiting: deque[tuple[Exchange, Form | Refusal, bytes]] = deque()
+        self._is_due = False  # the loop will call `_answer_waiting`
+
+    def submit(self, exchange: Exchange, request: bytes) -> None:
+        """Take the exchange.
+
+        Raises Overloaded if who is behind does.
+        """
+        found = self._find(exchange.head, exchange.started_at)
+        if isinstance(found, Form):
+            found.hold()
+        elif self._behind is not None and found.status != 308:
+            exchange.target = self._behind
+            self._behind.submit(exchange, request)
+            return
+        exchange.sent_at = exchange.started_at
+        self._waiting.append((exchange, found, request))
+        self._answer_soon()
+
+    def withdraw(self, exchange: Exchange) -> None:
+        """The client of an exchange that may be waiting has left."""
+        for entry in self._waiting:
+            if entry[0] is exchange:
+                self._waiting.remove(entry)
+                if isinstance(entry[1], Form):
+                    entry[1].release()
+                return
+
+    def sweep(self, now: float) -> None:
+        """Let go of what nobody has asked for lately; `now` is monotonic."""
+        self._catalog.sweep(now)
+
+    def close(self) -> None:
+        """Let go of every file that is not on its way."""
+        self._catalog.close()
+
+    # What a request names.
+
+    def _find(self, head: RequestHead, now: float) -> Form | Refusal:
+        if head.method not in _METHODS:
+            return _NOT_ALLOWED
+        try:
+            entry = self._find_entry(head, now)
+        except NotServedError as error:
+            return Refusal(404, error.reason)
+        except PathRefused as error:
+            return Refusal(error.status, error.reason if error.status == 400 else "")
+        except FolderFoundError:
+            path, mark, query = head.target.partition(b"?")
+            return Refusal(308, "", ((b"location", path + b"/" + mark + query),))
+        if not entry.coded:
+            return entry.plain
+        return entry.choose(_join_values(head, b"accept-encoding\n"))
+
+    def _find_entry(self, head: RequestHead, now: float) -> Entry:
+        """Return what lies where the request points to.
+
+        Raises FolderFoundError where the path has to end with a slash; NotServedError, PathRefused.
+        """
+        names = self._names.get(head.target)
+        if names is not None:
+            try:
+                return self._catalog.find(names, now)
+            except (NotServedError, FolderFoundError):
+                del self._names[head.target]  # it was a file; now it may be a folder with an index
+        path = parse_path(head.target, self._folder.prefix)
+        names = (*path.names, self._folder.index) if path.is_folder else path.names
+        try:
+            entry = self._catalog.find(names, now)
+        except FolderFoundError:
+            if path.is_folder:
+                raise NotServedError from None
+            self._catalog.find((*names, self._folder.index), now)  # without an index there is nothing behind the slash
+            raise
+        except NotServedError:
+            if not self._is_page(path, head):
+                raise
+            return self._catalog.find((self._folder.index,), now)
+        if len(self._names) >= _MEMORY:
+            self._names.clear()
+        self._names[head.target] = names
+        return entry
+
+    def _is_page(self, path: FilePath, head: RequestHead) -> bool:
+        """Tell whether a person goes to a page of a single-page application; a missing file of it is just missing."""
+        return self._folder.is_app and not path.has_extension and accepts_html(_join_values(head, b"accept\n"))
+
+    # What it gets.
+
+    def _answer_soon(self) -> None:
+        if not self._is_due:
+            self._is_due = True
+            asyncio.get_running_loop().call_soon(self._answer_waiting)
+
+    def _answer_waiting(self) -> None:
+        """Answer what was there when this turn began: each answer may bring its client's next request."""
+        self._is_due = False
+        waiting = self._waiting
+        for _ in range(len(waiting)):
+            if not waiting:
+                return  # more clients have left than one
+            exchange, found, request = waiting.popleft()
+            if isinstance(found, Refusal):
+                exchange.refuse(found.status, found.reason, found.fields)
+            else:
+                send_form(exchange, found, request, _plan(exchange.head, found))
+                found.release()
+        if waiting:
+            self._answer_soon()
+
+
+def _plan(head: RequestHead, form: Form) -> Plan:
+    lines = [line for line in head.lines if line.startswith(CONDITIONS)]
+    if not lines:
+        return form.whole
+    conditions = gather_conditions(lines)
+    is_get = head.method == b"GET"
+    return plan_answer(
+        form.facts, conditions, is_get=is_get, now=int(time.time()), boundary=secrets.token_hex(12).encode()
+    )
+
+
+def _join_values(head: RequestHead, start: bytes) -> bytes:
+    """Return the value of a list field; `start` is its name and a line feed."""
+    return b",".join([line[len(start) :] for line in head.lines if line.startswith(start)])
