@@ -67,6 +67,16 @@ def test_readme_opens_with_two_commands_that_make_their_own_environment() -> Non
     assert second.startswith("python3 -m venv .venv-test && ")
 
 
+def test_figures_of_the_readme_are_those_that_were_measured() -> None:
+    costs = (ROOT / "README.md").read_text().partition("## What it costs")[2].partition("\n## ")[0]
+    [*_, table] = re.findall(r"(?:^\|.*\n)+", costs, re.MULTILINE)
+    measured = (DOCS / "performance.md").read_text()
+    figures = re.findall(r"\d\.\d\d", table)
+    assert len(figures) == 5
+    for figure in figures:
+        assert re.search(rf"\| {figure} |\*\*{figure}\*\*", measured), figure
+
+
 @pytest.mark.parametrize("page", PAGES, ids=id_of)
 def test_links_lead_to_what_exists(page: Path) -> None:
     for target in _LINK.findall(page.read_text()):

@@ -105,7 +105,10 @@ NOT_RUN = {
     "python tests/bench/run.py": "takes minutes and compares with servers that are installed for it",
     "pip install --upgrade edge-serve": "needs a release in a registry; tests/process/test_upgrade.py has one",
     "pip install uvicorn granian": "needs a registry; for the benchmark only",
-    "uvicorn --ssl-certfile ...": "how the benchmark starts a peer; not a command to type",
+    **dict.fromkeys(
+        ("uvicorn ", "gunicorn ", "hypercorn ", "certbot ", "caddy ", "nginx ", "systemctl reload gunicorn"),
+        "what people type today; tests/test_docs_coming_from.py holds what they type now",
+    ),
     "docker --init": "needs a container engine; tests/process/test_process_one.py is process 1 without it",
     "docker compose up": "needs a container engine; tests/process/test_compose.py runs the stack in namespaces",
     "docker run": "needs a container engine; the flags are checked by tests/process/test_trust_formats.py",
@@ -160,7 +163,7 @@ def accept(command: str) -> None:
     """Hold a command of edge to its own parser. What is only named, a command or an option, has to be there."""
     _, *words = words_of(command)
     found: click.Command = _program
-    while isinstance(found, click.Group) and words:
+    while isinstance(found, click.Group) and words and not words[0].startswith("-"):
         assert words[0] in found.commands, command
         found = found.commands[words.pop(0)]
     if not words or words == ["--help"]:
