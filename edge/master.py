@@ -127,6 +127,7 @@ class Master:
                 )
             )
             try:
+                self._workers_changed()  # where no application is served, there is nothing to wait for
                 self._until(lambda: self._is_serving or self._stop_signals > 0)
                 if self._is_serving:
                     # Not before: whoever named a wrong application gets the one line that says so.
@@ -248,7 +249,7 @@ class Master:
         """Tell the service manager how things are; for it, the server is ready when edges and a worker serve."""
         if self._predecessor is not None or self._stop_signals:
             return
-        is_ready = self._is_serving and self._workers.ready_count > 0 and self._edges.are_all_serving
+        is_ready = self._is_serving and self._workers.is_any_ready and self._edges.are_all_serving
         self._manager.tell(self._summary(), is_ready=is_ready)
 
     def _summary(self) -> str:
@@ -258,7 +259,7 @@ class Master:
         """False when it would help to end everything and start again: no edge answers, or no worker serves."""
         if self._stop_signals:
             return True
-        return self._edges.ask() and self._workers.ready_count > 0
+        return self._edges.ask() and self._workers.is_any_ready
 
     def _own_pids(self) -> set[int]:
         return {

@@ -140,6 +140,11 @@ class Pools:
         return sum(pool.ready_count for pool in self._pools.values())
 
     @property
+    def is_any_ready(self) -> bool:
+        """True if a worker can serve, or none is needed."""
+        return self.ready_count > 0 or not self._pools
+
+    @property
     def can_serve(self) -> bool:
         """True if each pool has a worker that can serve, for the first time or now."""
         self._has_served = self._has_served or all(pool.is_any_ready for pool in self._pools.values())

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from edge.config import ServeSettings
 from edge.config_sites import pool_key
+from edge.config_tls import TlsSettings
 from edge.errors import ConfigError
 from edge.served import Candidates, ServedCertificates
 from edge.workers import Plan, plans_for
@@ -29,7 +30,7 @@ def read_again(reread: Callable[[], ServeSettings], before: ServeSettings, certi
     """
     settings = reread()
     _refuse_fixed(before, settings)
-    return Reading(settings, plans_for(settings), certificates.read())
+    return Reading(settings, plans_for(settings), certificates.read(settings.tls))
 
 
 def of_edges(settings: ServeSettings) -> tuple[ServeSettings, list[object]]:
@@ -51,5 +52,11 @@ def _refuse_fixed(before: ServeSettings, settings: ServeSettings) -> None:
         raise ConfigError("listening addresses have changed; restart to use them")
     if settings.run.metrics != before.run.metrics:
         raise ConfigError("addresses for metrics have changed; restart to use them")
-    if settings.tls != before.tls or settings.acme != before.acme:
-        raise ConfigError("which certificates are served has changed; restart to use others than before")
+    if settings.acme != before.acme:
+        raise ConfigError("what is ordered from an authority has changed; restart to use it")
+    if bool(settings.tls.certificates) != bool(before.tls.certificates) or _but_files(settings) != _but_files(before):
+        raise ConfigError("how TLS is served has changed; restart to use it (--cert and --key may change)")
+
+
+def _but_files(settings: ServeSettings) -> TlsSettings:
+    return dataclasses.replace(settings.tls, certificates=())

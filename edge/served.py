@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.acme import KeptCertificates
-from edge.certificates import CertificateWatch, load_certificates
+from edge.certificates import CertificateWatch, load_certificates, watched_files
 from edge.config_tls import TlsSettings
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 from edge_certs.errors import CertificateError
@@ -26,6 +26,7 @@ class Candidates:
 
     loaded: list[Certificate]
     sites: Sites | None
+    settings: TlsSettings
 
 
 class ServedCertificates:
@@ -60,17 +61,18 @@ class ServedCertificates:
         self._watch_at = now + WATCH
         return self._watch.changed()
 
-    def read(self) -> Candidates:
-        """Read the files again; nothing changes by that. `use` is next.
+    def read(self, settings: TlsSettings | None = None) -> Candidates:
+        """Read the files again, or those of other settings; nothing changes by that. `use` is next.
 
         Raises CertificateError with the reason: one of them is not good.
         """
+        settings = settings or self._settings
         self._watch.changed()  # the files are read now: what has changed by then is not news again
         if self._tls is None:
-            return Candidates([], None)
-        loaded = load_certificates(self._settings, self._kept)
+            return Candidates([], None, settings)
+        loaded = load_certificates(settings, self._kept)
         try:
-            return Candidates(loaded, Sites(loaded, self._tls.sites.protocols) if loaded else None)
+            return Candidates(loaded, Sites(loaded, self._tls.sites.protocols) if loaded else None, settings)
         except (OSError, ValueError) as error:
             raise CertificateError(str(error)) from error
 
@@ -79,6 +81,9 @@ class ServedCertificates:
         if self._tls is None or candidates.sites is None:
             return
         self._loaded = candidates.loaded
+        if candidates.settings != self._settings:
+            self._settings = candidates.settings
+            self._watch = CertificateWatch(watched_files(self._settings, self._kept))
         self._watch.follow(candidates.loaded)
         self._tls.sites = candidates.sites
         self.order = [
