@@ -12,6 +12,7 @@ import pytest
 
 from edge.cli import _program, given_flags, serve_command
 from edge.envfile import read_settings
+from edge.errors import ConfigError
 from tests.process.server import ROOT
 
 DOCS = ROOT / "docs"
@@ -19,7 +20,7 @@ PAGES = {str(page.relative_to(ROOT)): page.read_text() for page in [ROOT / "READ
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _PROGRAMS = (
-    "edge|python3?|pip|docker|sudo|curl|kill|systemctl|systemd-analyze|useradd|update-ca-certificates|certbot|ruff|mypy|zensical|uvicorn|gunicorn|hypercorn"
+    "edge|python3?|pip|docker|sudo|curl|kill|systemctl|systemd-analyze|find|useradd|update-ca-certificates|certbot|ruff|mypy|zensical|uvicorn|gunicorn|hypercorn"
     "|nginx|caddy|supervisord|circusd|certutil|openssl|security|certutil.exe|keytool"
 )
 _COMMAND = re.compile(rf"(?:\.venv/bin/)?(?:{_PROGRAMS}) ")
@@ -28,6 +29,7 @@ _PRINTED = "tests/test_docs.py::test_commands_print_what_the_page_shows"
 _CERT = "tests/process/test_howto_cert.py::test_commands_of_the_page_print_what_it_shows"
 _SERVER = "tests/process/test_howto_server.py::test_every_command_of_the_page_works"
 _PROXY = "tests/process/test_howto_trust.py::test_page_leads_from_the_error_to_the_cure"
+_STATIC = "tests/process/test_howto_static.py::test_every_command_of_the_page_works"
 _TRUST = "tests/process/test_howto_trust_pages.py::test_commands_of_the_page_print_what_stands_there"
 
 # Pages with blocks of commands, and the test that types them all and looks at what they print.
@@ -42,6 +44,8 @@ TYPED = {
     "docs/howto/corporate-proxy.md": _PROXY,
     "docs/howto/trust-trouble.md": _TRUST,
     "docs/howto/container-trust.md": _TRUST,
+    "docs/howto/static-files.md": _STATIC,
+    "docs/howto/single-page-app.md": _STATIC,
     "docs/contributing.md": "tests/test_docs.py::test_command_of_contributing_is_what_ci_runs",
 }
 
@@ -104,6 +108,8 @@ RUN_ELSEWHERE = {
 NOT_RUN = {
     "python tests/bench/run.py": "takes minutes and compares with servers that are installed for it",
     "pip install --upgrade edge-serve": "needs a release in a registry; tests/process/test_upgrade.py has one",
+    "find public ": "needs brotli; tests/process/test_static.py serves what it makes",
+    "python manage.py collectstatic": "is Django's; needs a project with static files",
     "pip install uvicorn granian": "needs a registry; for the benchmark only",
     **dict.fromkeys(
         ("uvicorn ", "gunicorn ", "hypercorn ", "certbot ", "caddy ", "nginx ", "systemctl reload gunicorn"),
@@ -134,10 +140,11 @@ def blocks(text: str) -> Iterator[str]:
 
 
 def spans(text: str) -> Iterator[str]:
-    """Give the commands in running text and tables, and those that are indented as code."""
+    """Give the commands in running text and tables, and those that stand as text or are indented as code."""
     prose = _FENCE.sub("", text)
-    indented = [line.strip().partition("  #")[0] for line in prose.splitlines() if line.startswith("    ")]
-    for span in [*indented, *_SPAN.findall(prose)]:
+    lines = [line for line in prose.splitlines() if line.startswith("    ")]
+    lines += [line for kind, content in _FENCE.findall(text) if kind == "text" for line in content.splitlines()]
+    for span in [*(line.strip().partition("  #")[0] for line in lines), *_SPAN.findall(prose)]:
         command = " ".join(span.replace("\\|", "|").split())
         if _COMMAND.match(command):
             yield command
@@ -173,7 +180,11 @@ def accept(command: str) -> None:
         return
     parsed = found.make_context(found.name, words)
     if found is serve_command and parsed.params["app"]:
-        read_settings(given_flags(parsed.params), {})
+        try:
+            read_settings(given_flags(parsed.params), {})
+        except ConfigError as error:
+            # The files and folders of the page's reader are not here.
+            assert "no such " in str(error), command
 
 
 @pytest.mark.parametrize("page", PAGES)
