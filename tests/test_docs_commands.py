@@ -183,8 +183,8 @@ def accept(command: str) -> None:
         try:
             read_settings(given_flags(parsed.params), {})
         except ConfigError as error:
-            # The files and folders of the page's reader are not here.
-            assert "no such " in str(error), command
+            if "no such " not in str(error):  # the files and folders of the page's reader are not here
+                raise
 
 
 @pytest.mark.parametrize("page", PAGES)
