@@ -178,6 +178,8 @@ class Master:
                 self._stop_asked(time.monotonic())
             elif number == signal.SIGHUP:
                 self._reload(None)
+            elif number == signal.SIGUSR1:
+                self._edges.order(reopen=True)
             elif number == signal.SIGUSR2:
                 self._begin_upgrade(None)
             elif number in (signal.SIGTTIN, signal.SIGTTOU):

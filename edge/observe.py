@@ -13,11 +13,16 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from edge.config_answers import AnswerSettings
+from edge.config_logs import LogSettings
+from edge.errors import ConfigError
+from edge_backend.errors import LoadError
+from edge_backend.log_config import apply_log_config
+from edge_backend.log_formatters import ColorFormatter, paint_status
 
 if TYPE_CHECKING:
     from edge.counts import Counts
@@ -40,7 +45,27 @@ _JSON_LINE = (
     b'{"time":"%b","request_id":"%b","client":"%b","method":"%b","host":"%b","target":"%b","version":"%b","status":%d,'
     b'"bytes_in":%d,"bytes_out":%d,"duration_us":%d,"queue_us":%d,"app_us":%d,"worker":%d,"tls":"%b"%b}\n'
 )
-_CONSOLE_LINE = b'%b %b "%b %b HTTP/%b" %d %d bytes in %.1f ms (queue %.1f, app %.1f) worker %d %b %b%b\n'
+_CONSOLE_LINE = b'%b %b "%b %b HTTP/%b" %b %d bytes in %.1f ms (queue %.1f, app %.1f) worker %d %b %b%b\n'
+
+
+STDOUT = 1
+
+# Requests that are over, each with the version of TLS; and what makes a line of each.
+Finished = Sequence[tuple["Exchange", bytes]]
+Form = Callable[["Exchange", bytes], bytes]
+
+
+class Output(Protocol):
+    """Where lines of the access log go, if it is not standard output."""
+
+    def write(self, finished: Finished, plain: Form) -> None:
+        """Write the lines, which `plain` makes where no format was asked for. Raises OSError."""
+
+    def reopen(self) -> None:
+        """Begin a new file, if there is a file: the old one has been moved away."""
+
+    def close(self) -> None:
+        """Close what was opened for it."""
 
 
 class Clock:
@@ -113,7 +138,7 @@ class Clock:
 class AccessLog:
     """One line for each request, to a file descriptor (None: no lines), and its share of the counts."""
 
-    __slots__ = ("_clock", "_counts", "_descriptor", "_finished", "_json", "_later", "_lost")
+    __slots__ = ("_clock", "_colors", "_counts", "_descriptor", "_encode", "_finished", "_later", "_lost", "_output")
 
     def __init__(
         self,
@@ -123,10 +148,17 @@ class AccessLog:
         clock: Clock,
         later: Callable[[], object],
         counts: Counts | None = None,
+        colors: bool = False,
+        output: Output | None = None,
     ) -> None:
-        """`later` has `flush()` called soon; it is called when the first line is put down."""
+        """`later` has `flush()` called soon; it is called when the first line is put down.
+
+        With an `output`, requests go there and not to the descriptor.
+        """
         self._descriptor = descriptor
-        self._json = json_lines
+        self._colors = colors
+        self._output = output
+        self._encode = self._encode_json if json_lines else self._encode_console
         self._clock = clock
         self._counts = counts
         self._later = later
@@ -148,13 +180,11 @@ class AccessLog:
         finished, self._finished = self._finished, []
         if self._counts is not None:
             self._counts.add(finished)
-        if self._descriptor is None:
-            return
-        encode = self._encode_json if self._json else self._encode_console
-        data = b"".join([encode(exchange, tls) for exchange, tls in finished])
         try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
+            if self._output is not None:
+                self._output.write(finished, self._encode)
+            elif self._descriptor is not None:
+                write_all(self._descriptor, b"".join([self._encode(exchange, tls) for exchange, tls in finished]))
         except OSError as error:
             # A full disk or a closed pipe must not end a request.
             if not self._lost:
@@ -165,6 +195,12 @@ class AccessLog:
             logger.warning("access log: it can be written again; up to %d lines were lost", self._lost)
             self._lost = 0
 
+    def reopen(self) -> None:
+        """Begin a new file, if there is a file."""
+        if self._output is not None:
+            self.flush()
+            self._output.reopen()
+
     def _encode_json(self, exchange: Exchange, tls: bytes) -> bytes:
         head = exchange.head
         started, sent, finished = exchange.started_at, exchange.sent_at, exchange.finished_at
@@ -174,7 +210,7 @@ class AccessLog:
             exchange.client_address,
             head.method,
             head.host,
-            _clean_target(head.target),
+            clean_target(head.target),
             head.version,
             exchange.status,
             exchange.content_read,
@@ -194,9 +230,9 @@ class AccessLog:
             self._clock.stamp,
             exchange.client_address,
             head.method,
-            _clean_target(head.target),
+            clean_target(head.target),
             head.version,
-            exchange.status,
+            _paint(exchange.status) if self._colors else b"%d" % exchange.status,
             exchange.written,
             (finished - started) * 1e3,
             (sent - started) * 1e3 if sent else 0,
@@ -204,8 +240,14 @@ class AccessLog:
             exchange.worker,
             tls or b"plain",
             exchange.request_id,
-            b" " + _escape(exchange.reason.encode()) if exchange.reason else b"",
+            b" " + escape(exchange.reason.encode()) if exchange.reason else b"",
         )
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it. Raises OSError."""
+    while data:
+        data = data[os.write(descriptor, data) :]
 
 
 def redact(text: bytes) -> bytes:
@@ -213,21 +255,32 @@ def redact(text: bytes) -> bytes:
     return _SECRETS.sub(rb"\1[redacted]", text)
 
 
-def _clean_target(target: bytes) -> bytes:
+def clean_target(target: bytes) -> bytes:
     """Return the target for a log: no secret of the query, and nothing that could end the string."""
     if b"?" in target:
         target = redact(target)
-    return _escape(target) if b'"' in target else target
+    return escape(target) if b'"' in target else target
 
 
-def _escape(text: bytes) -> bytes:
+def escape(text: bytes) -> bytes:
     """Return text with control characters, quotes and non-ASCII as \\xNN: no log line can be forged."""
     return _CONTROL.sub(lambda match: b"\\\\x%02x" % match[0][0], text)
 
 
-def wants_json(log_format: str) -> bool:
+def _paint(status: int) -> bytes:
+    return paint_status(status, str(status)).encode()
+
+
+def wants_colors(wish: bool | None, stream: TextIO) -> bool:
+    """Tell whether to write in colours: as said, or on a terminal whose user has not set NO_COLOR."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") if wish is None else wish
+
+
+def wants_json(logs: LogSettings) -> bool:
     """Tell whether the access log is JSON: as said, or when standard output is not a terminal."""
-    return log_format == "json" or (log_format == "auto" and not sys.stdout.isatty())
+    if logs.line in ("json", "console"):
+        return logs.line == "json"
+    return logs.format == "json" or (logs.format == "auto" and not sys.stdout.isatty())
 
 
 def say(line: str) -> None:
@@ -235,16 +288,29 @@ def say(line: str) -> None:
     print(f"edge: {line}", file=sys.stderr, flush=True)
 
 
-def set_up_logging(level: str) -> None:
-    """Send what the server itself has to say to standard error, one line each."""
+def set_up_logging(logs: LogSettings) -> str:
+    """Send what the server itself has to say to standard error, one line each, or where `--log-config` says.
+
+    Returns the logger that `--log-config` has for the access log, empty if there is none.
+
+    Raises ConfigError if that file is of no use.
+    """
+    # `trace` is of the workers.
+    level = "DEBUG" if logs.level == "trace" else logs.level.upper()
+    logger = logging.getLogger("edge")
+    if logs.config:
+        try:
+            return apply_log_config(logs.config)
+        except LoadError as error:
+            raise ConfigError(str(error)) from None
     handler = logging.StreamHandler(sys.stderr)
-    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    kind = ColorFormatter if wants_colors(logs.colors, sys.stderr) else logging.Formatter
+    formatter = kind("%(asctime)s %(levelname)s %(name)s: %(message)s")
     formatter.converter = time.gmtime
     formatter.default_time_format = "%Y-%m-%dT%H:%M:%S"
     formatter.default_msec_format = "%s.%03dZ"
     handler.setFormatter(formatter)
-    logger = logging.getLogger("edge")
     logger.handlers[:] = [handler]
-    # `trace` is of the workers.
-    logger.setLevel(logging.getLevelName("DEBUG" if level == "trace" else level.upper()))
+    logger.setLevel(level)
     logger.propagate = False
+    return ""

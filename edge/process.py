@@ -22,10 +22,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from edge.access_output import open_output
 from edge.config import ServeSettings
+from edge.config_logs import LogSettings
 from edge.counts import Counts
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.link import RECONNECT, WorkerLink
+from edge.errors import ConfigError
 from edge.http.field import FieldMemory
 from edge.http.head import HeadLimits, HeadParser
 from edge.http.http2 import Http2Limits
@@ -34,12 +37,14 @@ from edge.net.connection import ClientConnection
 from edge.net.listener import Listener
 from edge.net.service import Connection
 from edge.net.stream import ClientStream
-from edge.observe import AccessLog, Clock, wants_json
+from edge.observe import STDOUT, AccessLog, Clock, Output, wants_colors, wants_json
 from edge.policy.chain import HEALTH, READY, Policy, Redirect
 from edge.policy.forwarded import TrustedProxies
 from edge.sites import build_sites
 from edge.targets import Targets
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
+from edge_backend.errors import LoadError
+from edge_backend.log_config import apply_log_config
 
 logger = logging.getLogger("edge.process")
 
@@ -56,7 +61,13 @@ _RECLAIM_LOOKS = 64
 class EdgeProcess:
     """Everything that the connections of one process share."""
 
-    def __init__(self, settings: ServeSettings, listeners: Sequence[Listener], tls: TlsServer | None) -> None:
+    def __init__(
+        self,
+        settings: ServeSettings,
+        listeners: Sequence[Listener],
+        tls: TlsServer | None,
+        output: Output | None = None,
+    ) -> None:
         self.settings = settings
         limits = settings.limits
         self.max_body = limits.max_body
@@ -78,11 +89,13 @@ class EdgeProcess:
         self._counts = Counts() if settings.run.metrics else None
         self.access_log = (
             AccessLog(
-                1 if settings.logs.access_log else None,
-                json_lines=wants_json(settings.logs.format),
+                STDOUT if settings.logs.access_log else None,
+                json_lines=wants_json(settings.logs),
                 clock=self.clock,
                 later=self._flush_soon,
                 counts=self._counts,
+                colors=wants_colors(settings.logs.colors, sys.stdout),
+                output=output,
             )
             if settings.logs.access_log or self._counts is not None
             else None
@@ -310,6 +323,8 @@ class EdgeProcess:
             self._tls.sites = Sites([MemoryCertificate.decode(item) for item in order["certificates"]])
         if "ask" in order:
             self._answer = order["ask"]
+        if "reopen" in order and self.access_log is not None:
+            self.access_log.reopen()
         if "drain" in order:
             self.drain(gently=order.get("gently", False))
         if "stop" in order:
@@ -406,13 +421,23 @@ def run_edge(
 ) -> None:
     """Be an edge process: called in the child after the fork, returns when it is over."""
     # Ctrl-C, systemd and timeout(1) signal every process of a group or cgroup; the master alone decides what it means.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2):
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+        signal.SIGHUP,
+        signal.SIGTTIN,
+        signal.SIGTTOU,
+        signal.SIGUSR1,
+        signal.SIGUSR2,
+    ):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
 
+    output = _access_output(settings.logs)
+
     async def run() -> None:
-        await EdgeProcess(settings, listeners, tls).run(control)
+        await EdgeProcess(settings, listeners, tls, output).run(control)
 
     try:
         import uvloop  # not on every platform
@@ -420,3 +445,13 @@ def run_edge(
         asyncio.run(run())
     else:
         uvloop.run(run())
+
+
+def _access_output(logs: LogSettings) -> Output | None:
+    """Open the access log. The master has shown that it can be; what has gone wrong since then must not end an edge."""
+    try:
+        name = apply_log_config(logs.config) if logs.config else ""
+        return open_output(logs, name) if logs.access_log else None
+    except (ConfigError, LoadError) as error:
+        logger.error("%s; the access log goes to standard output", error)
+        return None

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 
+from edge.access_output import open_output
 from edge.acme import KeptCertificates
 from edge.certificates import CertificateWatch, DevMaker, load_certificates, watched_files
 from edge.config import ServeSettings
@@ -44,7 +45,10 @@ def serve(
     variables = take_variables(os.environ)
     manager = ServiceManager(variables, is_successor=predecessor is not None)
     handed = parse_sockets(variables, os.getpid())
-    set_up_logging(settings.logs.level)
+    access_logger = set_up_logging(settings.logs)
+    output = open_output(settings.logs, access_logger) if settings.logs.access_log else None
+    if output is not None:
+        output.close()  # edges open it again; here is where it can be refused
     for remark in (*settings.foreign.remarks(), *settings.websocket.remarks()):
         logger.info("%s", remark)
     kept = KeptCertificates.open(settings.acme, os.environ, settings.logs.level)

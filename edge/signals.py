@@ -13,7 +13,8 @@ from edge.standin import PASSED_ON
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 _TAKEN = (
-    *STOPPING, signal.SIGHUP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR2,
+    *STOPPING, signal.SIGHUP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1,
+    signal.SIGUSR2,
 )  # fmt: skip
 
 

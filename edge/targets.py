@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from edge.access_format import needs_answer
 from edge.config import ServeSettings
 from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, StaticPlan, UpstreamPlan, pool_key
 from edge.dispatch.dispatcher import Dispatcher
+from edge.dispatch.kept_fields import KeptFields
 from edge.dispatch.local import NotFound, Redirect
 from edge.dispatch.no_websockets import NoWebSockets
 from edge.dispatch.router import Route, Router, Routes
@@ -24,8 +26,10 @@ class Targets:
     def __init__(self, settings: ServeSettings, pools: Mapping[str, Dispatcher]) -> None:
         self._settings = settings
         self._pools: Mapping[str, Target] = pools
+        if needs_answer(settings.logs.line):
+            self._pools = {key: KeptFields(pool) for key, pool in self._pools.items()}
         if settings.websocket.implementation == "none":
-            self._pools = {key: NoWebSockets(pool) for key, pool in pools.items()}
+            self._pools = {key: NoWebSockets(pool) for key, pool in self._pools.items()}
         self.upstreams: list[Upstream] = []
         self.folders: list[StaticTarget] = []
         self.router = self._make_router(settings)

@@ -11,6 +11,7 @@ import logging
 import os
 import random
 import selectors
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 from edge.acme import without_secret
 from edge.config import ServeSettings
 from edge.config_sites import AppPlan
+from edge.observe import wants_colors
 from edge.trust import WorkerTrust, worker_trust
 from edge_backend.pool import (
     CRASH_WINDOW,
@@ -339,6 +341,8 @@ def worker_settings(number: int, plan: Plan) -> WorkerSettings:
         relax_strict=application.trust_strict == "off",
         disconnect_grace=settings.timeouts.disconnect_grace,
         ws_max_queue=settings.websocket.max_queue,
+        log_config=os.path.abspath(settings.logs.config) if settings.logs.config else "",
+        use_colors=wants_colors(settings.logs.colors, sys.stderr),
         loop=application.loop,
         python_path=application.python_path,
         interface=application.spoken,

@@ -25,6 +25,8 @@ from . import wire
 from .certifi_hook import answer_certifi
 from .errors import LoadError, StartupError
 from .loader import application_traceback, load_application
+from .log_config import apply_log_config
+from .log_formatters import ColorFormatter
 from .loops import loop_factory
 from .settings import DUMP_SIGNAL, WorkerSettings
 from .strict_hook import relax_strict
@@ -97,12 +99,13 @@ def report_failure(control: socket.socket, message: str, code: int) -> int:
     return code
 
 
-def set_up_logging(level: str) -> None:
+def set_up_logging(level: str, *, colors: bool = False) -> None:
     """Send what workers log to standard error, one line each."""
     logging.addLevelName(TRACE, "TRACE")
     numeric = TRACE if level == "trace" else logging.getLevelName(level.upper())
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    kind = ColorFormatter if colors else logging.Formatter
+    handler.setFormatter(kind("%(levelname)s %(name)s: %(message)s"))
     edge_logger = logging.getLogger("edge")
     edge_logger.addHandler(handler)
     edge_logger.setLevel(numeric)
@@ -120,7 +123,7 @@ def main(listener_fd: int, control_fd: int) -> int:
     listener = socket.socket(fileno=listener_fd)
     line = control.makefile("rb", buffering=0).readline()
     settings = WorkerSettings.decode(line)
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, colors=settings.use_colors)
     control.setblocking(False)
 
     async def run() -> int:
@@ -128,6 +131,8 @@ def main(listener_fd: int, control_fd: int) -> int:
 
     sys.path[:0] = settings.python_path
     try:
+        if settings.log_config:
+            apply_log_config(settings.log_config)
         with asyncio.Runner(loop_factory=loop_factory(settings.loop, settings.app_dir)) as runner:
             return runner.run(run())
     except LoadError as error:

@@ -38,6 +38,8 @@ class WorkerSettings:
     relax_strict: bool = False
     disconnect_grace: float = 0.0
     ws_max_queue: int = 0
+    log_config: str = ""
+    use_colors: bool = False
     loop: str = "auto"
     python_path: tuple[str, ...] = ()
     interface: str = "auto"

@@ -11,6 +11,7 @@ fails; `client.finished()` is called exactly once.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from edge.http.events import ProtocolError, RequestHead
@@ -98,6 +99,7 @@ class Exchange:
         "answered",
         "client_address",
         "content_read",
+        "fields",
         "finished_at",
         "head",
         "is_held",
@@ -142,6 +144,11 @@ class Exchange:
         self._sent: bytes
         self._ended: bool
         self._whole_at: float
+        self.fields: list[bytes]  # of its answer, where somebody keeps them: see edge/dispatch/kept_fields.py
+
+    def interpose(self, make: Callable[[Client], Client]) -> None:
+        """Put something between it and its client, before it is served."""
+        self._client = make(self._client)
 
     # Towards the worker.
 

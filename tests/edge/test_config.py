@@ -45,7 +45,7 @@ def test_application_alone_gives_the_documented_defaults() -> None:
     assert settings.forward == ForwardSettings((), False, 0)
     assert settings.timeouts == TimeoutSettings(10, 10, 30, 500, 60, 75, 10, 30, 60)
     assert settings.websocket == WebSocketSettings(2**24, 20, 20, True)
-    assert settings.logs == LogSettings("info", True, "auto")
+    assert settings.logs == LogSettings("info", True, "auto", "", "", "", None)
     assert settings.pool.workers == allowed_cpus()
     limits = dataclasses.replace(settings.limits, max_connections=1)
     assert limits == LimitSettings(8192, 32_768, 100, 100 * 2**20, 1, 10_000, 100, 1024)
@@ -198,6 +198,10 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "log_level": ("DEBUG", "logs", "level", "debug"),
     "access_log": ("false", "logs", "access_log", False),
     "log_format": ("json", "logs", "format", "json"),
+    "access_logfile": ("a.log", "logs", "access_file", "a.log"),
+    "access_log_format": ("%(h)s", "logs", "line", "%(h)s"),
+    "log_config": ("log.yaml", "logs", "config", "log.yaml"),
+    "use_colors": ("off", "logs", "colors", False),
     "worker_class": ("uvicorn.workers.UvicornWorker", "foreign", "worker_class", "uvicorn.workers.UvicornWorker"),
     "http": ("h11", "foreign", "http", "h11"),
 }

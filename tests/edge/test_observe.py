@@ -17,9 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.config_logs import LogSettings
 from edge.dispatch.exchange import Client, Exchange
+from edge.errors import ConfigError
 from edge.http.events import RequestHead
-from edge.observe import FLUSH_COUNT, AccessLog, Clock, set_up_logging, wants_json
+from edge.observe import FLUSH_COUNT, AccessLog, Clock, set_up_logging, wants_colors, wants_json
 
 NOW = 1_700_000_000.123
 
@@ -236,28 +238,65 @@ def test_log_is_json_as_said_or_where_no_terminal_is(
     monkeypatch: pytest.MonkeyPatch, log_format: str, expected: bool
 ) -> None:
     monkeypatch.setattr(sys, "stdout", io.StringIO())
-    assert wants_json(log_format) is expected
+    assert wants_json(LogSettings(format=log_format)) is expected  # type: ignore[arg-type]  # one of them
 
 
 def test_log_is_for_people_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     leader, terminal = pty.openpty()
     with os.fdopen(terminal, "w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
-        assert not wants_json("auto")
-        assert wants_json("json")
+        assert not wants_json(LogSettings())
+        assert wants_json(LogSettings(format="json"))
+        assert wants_json(LogSettings(line="json"))
+        assert not wants_json(LogSettings(format="json", line="console"))
     os.close(leader)
 
 
 def test_own_log_is_one_line_each_from_its_level_on(monkeypatch: pytest.MonkeyPatch, own_log: io.StringIO) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    set_up_logging("warning")
+    assert set_up_logging(LogSettings("warning")) == ""
     logging.getLogger("edge.net").info("not this")
     logging.getLogger("edge.net").warning("but this")
-    set_up_logging("warning")
+    assert set_up_logging(LogSettings("warning")) == ""
     logging.getLogger("edge.net").warning("once")
     lines = stream.getvalue().splitlines()
     assert len(lines) == 2
     assert lines[0].endswith("WARNING edge.net: but this")
     assert lines[1].endswith("WARNING edge.net: once")
     assert own_log.getvalue() == ""
+
+
+def test_colours_are_for_terminals_unless_somebody_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    leader, terminal = pty.openpty()
+    with os.fdopen(terminal, "w") as stream:
+        assert wants_colors(None, stream)
+        assert not wants_colors(False, stream)
+        monkeypatch.setenv("NO_COLOR", "1")
+        assert not wants_colors(None, stream)
+        assert wants_colors(True, stream)
+    os.close(leader)
+    assert not wants_colors(None, io.StringIO())
+
+
+def test_status_and_level_are_in_colours_where_they_are_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_log: io.StringIO
+) -> None:
+    with (tmp_path / "log").open("wb") as file:
+        access = AccessLog(file.fileno(), json_lines=False, clock=clock(), later=int, colors=True)
+        access.write(over(status=404), b"")
+        access.flush()
+    assert ' HTTP/1.1" \033[31m404\033[0m 42 bytes' in (tmp_path / "log").read_text()
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    set_up_logging(LogSettings("warning", colors=True))
+    logging.getLogger("edge.net").warning("careful")
+    assert stream.getvalue().endswith(" \033[33mWARNING\033[0m edge.net: careful\n")
+
+
+def test_log_file_of_no_use_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--log-config .*nosuch.ini: no such file or directory; use a file that this"
+    ):
+        set_up_logging(LogSettings(config=str(tmp_path / "nosuch.ini")))

@@ -98,6 +98,17 @@ def test_sockets_come_from_all_their_options_together() -> None:
             {"header": "Content-Length: 3"},
             "header='Content-Length: 3': content-length is the server's own; leave it out",
         ),
+        (
+            {"access_log_format": ""},
+            "access_log_format='': not a format; use json, console, or text with atoms such as",
+        ),
+        ({"access_log_format": "%h"}, "access_log_format='%h': '%h' is no atom; use %(h)s and its like, or %%"),
+        ({"access_log_format": "%(x)s"}, "access_log_format='%(x)s': %(x)s: unknown; use one of B D H L M R S "),
+        (
+            {"access_log_format": "%({A}e)s"},
+            "access_log_format='%({A}e)s': %({A}e)s: there is no WSGI environ here; use",
+        ),
+        ({"access_log_format": "%({A}x)s"}, "access_log_format='%({A}x)s': %({A}x)s: unknown; use {NAME}i for a field"),
         ({"forwarded_hops": 33}, "forwarded_hops=33: out of range; use 0 to 32"),
         ({"daemon": True}, f"daemon: {advice_for('--daemon')}"),
         ({"log_syslog_to": "udp://logs"}, f"log_syslog_to: {advice_for('--log-syslog')}"),
