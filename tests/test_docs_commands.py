@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
+import edge
 from edge.cli import _program, given_flags, serve_command
 from edge.envfile import read_settings
 from edge.errors import ConfigError
@@ -209,6 +210,12 @@ def test_commands_in_running_text_are_accepted_or_listed_with_a_reason(page: str
             accept(command)
         else:
             assert command.startswith(listed), f"{command!r} is run by no test, and no reason is given"
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_called_from_python_is_there(page: str) -> None:
+    for name in re.findall(r"(?<![\w./])edge\.(\w+)\(", PAGES[page]):
+        assert hasattr(edge, name), f"edge.{name}"
 
 
 def test_every_command_of_edge_is_run_by_a_test_and_documented() -> None:
