@@ -9,7 +9,7 @@ from edge.errors import ConfigError
 from edge.options import Kind, setting
 
 # By flag: what to type instead, or why there is nothing to. Long flags stand for their names in Python, too.
-_ADVICE = {
+ADVICE = {
     "-t": "gunicorn's and daphne's -t mean different things; use --worker-timeout for a worker that hangs, "
     "--app-timeout for a request",
     "--timeout": "means a worker that hangs to gunicorn; use --worker-timeout for that, --app-timeout for a request",
@@ -42,7 +42,6 @@ _ADVICE = {
     "--name": "processes are told apart by edge status; leave it out",
     "--endpoint": "use --bind",
     "--reset-contextvars": "each request runs in a context of its own anyway; leave it out",
-    "--use-colors": "use --log-format console or --log-format json",
     "--worker-connections": "use --worker-concurrency, which counts requests",
     "--reload-engine": "use --reload; files are watched by the system's own means",
     "--reload-extra-file": "use --reload-include, with a pattern",
@@ -54,7 +53,7 @@ _ADVICE = {
     "-R": "what the application prints stays where it prints it; leave it out",
     "--enable-stdio-inheritance": "what the application prints stays where it prints it; leave it out",
     "--capture-output": "what the application prints stays where it prints it; leave it out",
-    "--disable-redirect-access-to-syslog": "there is no syslog; leave it out",
+    "--disable-redirect-access-to-syslog": "use --access-logfile",
     "--dogstatsd-tags": "use --metrics for Prometheus",
     "--enable-backlog-metric": "use --metrics for Prometheus",
     "--protocol": "HTTP is all that is spoken; leave it out",
@@ -69,6 +68,8 @@ _ADVICE = {
     "--casefold-http-method": "two readers would disagree about such a request; leave it out",
     "--forwarder-headers": "fields with underscores are dropped; leave it out",
     "--header-map": "fields with underscores are dropped; leave it out",
+    "--log-config-json": "use --log-config",
+    "--logger-class": "use --log-config",
     "--asgi-loop": "use --loop",
     "--asgi-lifespan": "use --lifespan",
     "--asgi-disconnect-grace-period": "use --disconnect-grace",
@@ -81,7 +82,7 @@ _ADVICE = {
 # The same for all flags that begin so.
 _FAMILIES = {
     "--dirty-": "a queue of tasks with processes of its own does that; leave it out",
-    "--log-syslog": "what keeps the server running takes its output, such as journald; leave it out",
+    "--log-syslog": "use --access-logfile syslog: or syslog:HOST:PORT",
     "--permit-": "two readers would disagree about such a request; leave it out",
     "--statsd-": "use --metrics for Prometheus",
     "--control-socket": "it is in the run directory, and only this user can open it; leave it out",
@@ -95,7 +96,7 @@ def advice_for(flag: str) -> str:
     if not flag.startswith("-"):
         flag = f"--{flag.replace('_', '-')}"
     family = next((advice for start, advice in _FAMILIES.items() if flag.startswith(start)), "")
-    return _ADVICE.get(flag, family)
+    return ADVICE.get(flag, family)
 
 
 def _worker_class() -> Kind:

@@ -13,7 +13,7 @@ import pytest
 
 from edge.cli import _program, serve_command
 from edge.config import section_options
-from edge.config_foreign import ForeignSettings, advice_for
+from edge.config_foreign import ADVICE, ForeignSettings, advice_for
 from tests.process.server import DEADLINE, ROOT
 
 PAGES = ROOT / "docs/coming-from"
@@ -65,6 +65,13 @@ def test_flag_of_another_server_is_what_the_page_says(page: str, flag: str, now:
             assert ours in FLAGS, said
         # Either it is another spelling, or who types it is told what to type.
         assert flag in FLAGS or advice_for(flag), said
+
+
+def test_advice_names_flags_that_are_there() -> None:
+    for flag, advice in ADVICE.items():
+        assert flag not in FLAGS, f"{flag} is there now, and needs no advice"
+        for ours in re.findall(r"(?<!\S)--[a-z][\w-]+", advice):
+            assert ours in FLAGS, f"{flag}: {advice}"
 
 
 @pytest.mark.parametrize("page", ["nginx-gunicorn", "caddy"])
