@@ -29,7 +29,8 @@ def run(app: str, **options: object) -> None:
         enter_folder({"app": app, **options}, os.environ)
         code = serve(lambda: read_settings({"app": app, **options}, os.environ), started_in=started_in)
     except (EdgeError, CertificateError) as error:
-        print(f"edge: {error}", file=sys.stderr, flush=True)
+        for line in str(error).splitlines():
+            print(f"edge: {line}", file=sys.stderr, flush=True)
         code = error.exit_code if isinstance(error, EdgeError) else ConfigError.exit_code
     if code:
         raise SystemExit(code)

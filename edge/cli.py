@@ -10,11 +10,12 @@ from edge import __version__, cli_control
 from edge.cli_cert.group import cert_group
 from edge.cli_compose import compose_group
 from edge.cli_trust.group import trust_group
-from edge.config import SECTIONS, Given, all_options, nearest, section_options
+from edge.config import SECTIONS, all_options, section_options
 from edge.config_foreign import advice_for
-from edge.envfile import enter_folder, read_settings
+from edge.envfile import enter_folder, read_settings, with_file_here
 from edge.errors import ConfigError, EdgeError
-from edge.options import Option
+from edge.given import Given
+from edge.options import Option, nearest
 
 # What the shell reports for a program that SIGINT ended (128 + 2).
 INTERRUPTED = 130
@@ -22,7 +23,7 @@ INTERRUPTED = 130
 _SERVE_HELP = "Serve an ASGI application: TLS, HTTP, forwarding, limits and a pool of workers."
 _SERVE_EPILOG = (
     "Each option is an environment variable too: --max-body is EDGE_MAX_BODY, MODULE:ATTR is EDGE_APP. Flags are "
-    "stronger; WEB_CONCURRENCY and FORWARDED_ALLOW_IPS are honoured. "
+    "stronger than those, and both than the file; WEB_CONCURRENCY and FORWARDED_ALLOW_IPS are honoured. "
     "Sizes: 8192, 8KiB, 100MiB. Durations: 10, 500ms, 2m."
 )
 
@@ -37,7 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = str(error), error.exit_code
     except click.Abort:
         return INTERRUPTED
-    click.echo(f"edge: {message}", err=True)
+    for line in message.splitlines():
+        click.echo(f"edge: {line}", err=True)
     return code
 
 
@@ -55,6 +57,7 @@ def _serve(**parameters: Any) -> int:
     given = given_flags(parameters)
     started_in = os.getcwd()
     enter_folder(given, os.environ)
+    given = with_file_here(given, os.environ)
     # Before the server is loaded: a wrong option is answered at once, as are --help and --version.
     read_settings(given, os.environ)
     from edge.server import serve

@@ -3,11 +3,10 @@ variables, `edge.run` and the help all come from here.
 """
 
 import dataclasses
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 from edge.config_acme import AcmeSettings, refuse_acme_contradictions
 from edge.config_answers import AnswerSettings
@@ -17,22 +16,40 @@ from edge.config_forward import ForwardSettings, forward_settings
 from edge.config_limits import LimitSettings, TimeoutSettings
 from edge.config_listen import ListenSettings, all_binds
 from edge.config_logs import LogSettings
+from edge.config_plans import Base, plan_sites
 from edge.config_pool import PoolSettings, RunSettings
 from edge.config_reload import ReloadSettings
 from edge.config_site import SiteSettings, refuse_site_contradictions
-from edge.config_sites import AppPlan, RoutePlan, SiteParts, SitePlan, static_routes
+from edge.config_sites import SITE_PARTS, AppPlan, SiteParts, SitePlan, static_routes
 from edge.config_static import StaticSettings, refuse_static_contradictions
-from edge.config_tls import CertificateFiles, TlsSettings
+from edge.config_tls import TlsSettings, pair_files
+from edge.config_toml import FileText, SiteText
 from edge.config_websocket import WebSocketSettings, without_deflate
 from edge.errors import ConfigError
-from edge.options import Option, options_of
+from edge.given import Given, options_by_key, own_values, read_given
+from edge.options import Option, file, nearest, options_of, setting
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class FileSettings:
+    """Which file says what flags and environment do not; an empty `path` is none."""
+
+    path: str = setting(
+        "", file(), "--config", "-c", shown="edge.toml, if there is one", help="file with settings and sites"
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
-    """Everything that `edge serve` can be told."""
+    """Everything that `edge serve` can be told.
+
+    `application` is the first of those that `sites` lead to, with an empty target if they lead to none.
+    """
 
     application: ApplicationSettings
+    file: FileSettings = field(default_factory=FileSettings)
     listen: ListenSettings = field(default_factory=ListenSettings)
     tls: TlsSettings = field(default_factory=TlsSettings)
     acme: AcmeSettings = field(default_factory=AcmeSettings)
@@ -70,6 +87,7 @@ class ServeSettings:
 # The parts with their titles, in the order of the help.
 SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("Application", ApplicationSettings),
+    ("Configuration", FileSettings),
     ("Listening", ListenSettings),
     ("TLS", TlsSettings),
     ("Certificates from an authority", AcmeSettings),
@@ -88,17 +106,20 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A value as it was given, and how the user spelled what it was given to, up to the value."""
+# What is needed before a file is read cannot stand in it.
+_BEFORE_FILES = ("config", "chdir")
 
-    value: object
-    origin: str
+# The tables of a file: for each its keys. What is only accepted from other servers' commands is in none.
+TABLES: Mapping[str, Mapping[str, Option]] = {
+    # What each site may have for itself is told for all of them in a table of another name than theirs.
+    {part: own for own, part in SITE_PARTS.items()}.get(part, name): {
+        key: option for key, option in options_by_key(part).items() if option.key not in _BEFORE_FILES
+    }
+    for name, part in get_type_hints(ServeSettings).items()
+    if part in dict(SECTIONS).values() and part not in (FileSettings, ForeignSettings)
+}
 
-    @property
-    def name(self) -> str:
-        """The spelling without what joins it to the value."""
-        return self.origin.rstrip(" =")
+NO_FILE = FileText()
 
 
 def section_options(part: type[Any]) -> Iterator[Option]:
@@ -113,65 +134,63 @@ def all_options() -> Iterator[Option]:
         yield from section_options(part)
 
 
-def build_settings(values: Mapping[str, object], environ: Mapping[str, str] | None = None) -> ServeSettings:
+def build_settings(
+    values: Mapping[str, object], environ: Mapping[str, str] | None = None, text: FileText = NO_FILE
+) -> ServeSettings:
     """Return the settings from options by name (`app`, `bind`, `max_body`, or an alias such as `keep_alive`).
 
-    A value is text or a Python value; None is the default; a `Given` says besides how it was spelled.
-    Options that are not in `values` are looked for in `environ` as `EDGE_*`.
+    A value is text or a Python value; None is the default; a `Given` says besides how it was spelled. Options that are
+    not in `values` are looked for in `environ` as `EDGE_*`, then in `text`.
 
-    Raises ConfigError on an unknown name and on whatever is wrong with a value.
+    Raises ConfigError on an unknown name, and with a line for each value that is wrong.
     """
-    given = _from_environment(environ or {}) | _by_key(values)
-    parsed = {option.key: _parse(option, given[option.key]) for option in all_options() if option.key in given}
-    if "app" not in parsed:
+    given = find_given(values, environ or {}, text)
+    problems = list(text.problems)
+    parsed = read_given(all_options(), given, problems)
+    static = static_routes(StaticSettings(**own_values(StaticSettings, parsed)))
+    base = Base(own_values(ApplicationSettings, parsed), _pool(parsed), _parts(parsed), static)
+    sites = plan_sites(text.sites, base, problems)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    if not base.routes and not sites:
         raise ConfigError("no application: give MODULE:ATTR, such as app:app, or set EDGE_APP")
     _refuse_contradictions(given, parsed)
-    acme = _part(AcmeSettings, parsed)
-    site = _part(SiteSettings, parsed)
-    spelled = {key: item.name for key, item in given.items()}
-    refuse_acme_contradictions(spelled, parsed, acme)
-    refuse_site_contradictions(spelled, parsed, site)
-    refuse_static_contradictions(spelled, parsed)
-    static = _part(StaticSettings, parsed)
-    application = _part(ApplicationSettings, parsed)
-    pool = _part(PoolSettings, {"workers": 1, **parsed} if parsed.get("reload") else parsed)
-    certificates = _pairs(parsed)
-    return ServeSettings(
-        application=application,
-        listen=_part(ListenSettings, {**parsed, "bind": all_binds(parsed)}),
-        tls=dataclasses.replace(_part(TlsSettings, parsed), certificates=certificates),
-        acme=acme,
-        site=site,
-        forward=forward_settings(parsed),
-        answers=_part(AnswerSettings, parsed),
-        limits=_part(LimitSettings, parsed),
-        timeouts=_part(TimeoutSettings, parsed),
-        websocket=_part(WebSocketSettings, without_deflate(parsed)),
-        static=static,
-        pool=pool,
-        reload=_part(ReloadSettings, parsed),
-        run=_part(RunSettings, parsed),
-        foreign=_part(ForeignSettings, parsed),
-        logs=_part(LogSettings, parsed),
-        sites=(
-            SitePlan(
-                (RoutePlan(AppPlan(application, pool)), *static_routes(static)),
-                (),
-                certificates,
-                acme.certificates,
-                SiteParts(site),
-            ),
-        ),
-    )
+    refuse_static_contradictions({key: item.name for key, item in given.items()}, parsed)
+    _refuse_for_sites(given, parsed, text.sites)
+    return _put_together(given, parsed, text.sites, base, sites)
 
 
-def env_files(values: Mapping[str, object], environ: Mapping[str, str]) -> tuple[Path, ...]:
+def find_given(values: Mapping[str, object], environ: Mapping[str, str], text: FileText = NO_FILE) -> dict[str, Given]:
+    """Return what options were given, by key, each from the strongest that gives it.
+
+    Raises ConfigError on an unknown name.
+    """
+    stronger = _from_environment(environ) | _by_key(values)
+    found = {**text.given, **stronger}
+    # A chain from one place and a key from another are no pair: a field is taken from one of them as a whole.
+    for _, part in SECTIONS:
+        for item in dataclasses.fields(part):
+            keys = {option.key for option in options_of(item)}
+            if keys & stronger.keys():
+                found = {key: value for key, value in found.items() if key not in keys - stronger.keys()}
+    return found
+
+
+def env_files(values: Mapping[str, object], environ: Mapping[str, str], text: FileText = NO_FILE) -> tuple[Path, ...]:
     """Return the files of variables that are named there, which the other options may be in.
 
     Raises ConfigError as `build_settings` does.
     """
-    found: tuple[Path, ...] = _alone("env_file", values, environ) or ()
+    found: tuple[Path, ...] = _alone("env_file", find_given(values, environ, text)) or ()
     return found
+
+
+def config_file(values: Mapping[str, object], environ: Mapping[str, str]) -> str:
+    """Return the file that is named there and says the rest; empty: none.
+
+    Raises ConfigError as `build_settings` does.
+    """
+    return str(_alone("config", find_given(values, environ)) or "")
 
 
 def start_folder(values: Mapping[str, object], environ: Mapping[str, str]) -> str:
@@ -179,20 +198,66 @@ def start_folder(values: Mapping[str, object], environ: Mapping[str, str]) -> st
 
     Raises ConfigError as `build_settings` does.
     """
-    return str(_alone("chdir", values, environ) or "")
+    return str(_alone("chdir", find_given(values, environ)) or "")
 
 
-def _alone(key: str, values: Mapping[str, object], environ: Mapping[str, str]) -> Any:
+def _alone(key: str, given: Mapping[str, Given]) -> Any:
     """Return the value of one option that is needed before the others are; None if it is not given."""
-    given = _from_environment(environ) | _by_key(values)
-    option = next(option for option in all_options() if option.key == key)
-    return _parse(option, given[key]) if key in given else None
+    problems: list[str] = []
+    parsed = read_given([option for option in all_options() if option.key == key], given, problems)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    return parsed.get(key)
 
 
-def nearest(word: str, words: list[str]) -> str:
-    """Return "; did you mean ..." with the likeliest of `words`, or nothing where none is near."""
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.7)
-    return f"; did you mean {near[0]}" if near else ""
+def _pool(parsed: Mapping[str, Any]) -> PoolSettings:
+    default = {"workers": 1} if parsed.get("reload") else {}
+    return PoolSettings(**{**default, **own_values(PoolSettings, parsed)})
+
+
+def _parts(parsed: Mapping[str, Any]) -> SiteParts:
+    return SiteParts(**{name: part(**own_values(part, parsed)) for name, part in SITE_PARTS.items()})
+
+
+def _put_together(
+    given: Mapping[str, Given],
+    parsed: Mapping[str, Any],
+    texts: Sequence[SiteText],
+    base: Base,
+    sites: tuple[SitePlan, ...],
+) -> ServeSettings:
+    def part(kind: type[T], **others: Any) -> T:
+        return kind(**{**own_values(kind, values), **others})
+
+    values = without_deflate(parsed)
+    acme = part(AcmeSettings)
+    sites = sites or (SitePlan(base.routes, (), pair_files(parsed), acme.certificates, base.parts),)
+    groups = (*acme.certificates, *(group for site in sites for group in site.acme))
+    acme = dataclasses.replace(acme, certificates=tuple(dict.fromkeys(groups)))
+    pairs = (*pair_files(parsed), *(files for site in sites for files in site.certificates))
+    certificates = tuple(dict.fromkeys(pairs))
+    _refuse_particular(given, {**parsed, "cert": certificates, "acme": groups}, acme, texts, sites)
+    applications = [route.target for site in sites for route in site.routes if isinstance(route.target, AppPlan)]
+    return ServeSettings(
+        application=applications[0].application if applications else ApplicationSettings(""),
+        file=part(FileSettings),
+        listen=part(ListenSettings, binds=all_binds(parsed)),
+        tls=part(TlsSettings, certificates=certificates),
+        acme=acme,
+        site=base.parts.policy,
+        forward=forward_settings(parsed),
+        answers=part(AnswerSettings),
+        limits=part(LimitSettings),
+        timeouts=part(TimeoutSettings),
+        websocket=part(WebSocketSettings),
+        static=part(StaticSettings),
+        pool=base.pool,
+        reload=part(ReloadSettings),
+        run=part(RunSettings),
+        foreign=part(ForeignSettings),
+        logs=part(LogSettings),
+        sites=sites,
+    )
 
 
 def _by_key(values: Mapping[str, object]) -> dict[str, Given]:
@@ -216,26 +281,8 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Given]:
             if environ.get(variable) and option.key not in found:
                 text = environ[variable]
                 value = option.kind.split(text) if option.kind.repeat else text
-                found[option.key] = Given(value, f"{variable}=")
+                found[option.key] = Given(value, f"{variable}=", "environment")
     return found
-
-
-def _parse(option: Option, given: Given) -> Any:
-    try:
-        return option.kind.parse(given.value)
-    except ConfigError as error:
-        raise ConfigError(f"{given.origin}{error}") from error
-
-
-def _part(part: type[Any], parsed: Mapping[str, Any]) -> Any:
-    """Build one part from the parsed values of its fields' own options; what was not given keeps its default."""
-    own = {item.name: options_of(item)[0].key for item in dataclasses.fields(part)}
-    return part(**{name: parsed[key] for name, key in own.items() if key in parsed})
-
-
-def _pairs(parsed: Mapping[str, Any]) -> tuple[CertificateFiles, ...]:
-    certs, keys = parsed.get("cert", ()), parsed.get("key", ())
-    return tuple(CertificateFiles(cert, keys[i] if i < len(keys) else None) for i, cert in enumerate(certs))
 
 
 def _refuse_contradictions(given: Mapping[str, Given], parsed: Mapping[str, Any]) -> None:
@@ -256,3 +303,34 @@ def _refuse_contradictions(given: Mapping[str, Given], parsed: Mapping[str, Any]
     for bind in binds:
         if binds.count(bind) > 1:
             raise ConfigError(f"cannot listen on {bind}: given twice; leave out one")
+
+
+def _refuse_for_sites(given: Mapping[str, Given], parsed: Mapping[str, Any], texts: Sequence[SiteText]) -> None:
+    for key in ("app", "static"):
+        if texts and key in given and all(text.routes for text in texts):
+            spelled = f"{given[key].origin}{given[key].value!r}"
+            raise ConfigError(f"{spelled}: every site has routes, it would serve nothing; leave it out")
+    if texts and "server_name" in given:
+        raise ConfigError(f"{given['server_name'].name}: the file has sites, whose hosts are served; leave it out")
+    for text in texts:
+        for key in ("cert", "acme"):
+            if parsed.get("dev") and key in text.given:
+                raise ConfigError(f"{given['dev'].name}: {text.given[key].name} is given too; use one of them")
+
+
+def _refuse_particular(
+    given: Mapping[str, Given],
+    parsed: Mapping[str, Any],
+    acme: AcmeSettings,
+    texts: Sequence[SiteText],
+    sites: Sequence[SitePlan],
+) -> None:
+    """What is refused of certificates that are ordered, and of what is particular to each site."""
+    spelled = {key: item.name for key, item in given.items()}
+    own = [{key: item.name for key, item in text.given.items()} for text in texts]
+    ordered = next((names["acme"] for names in own if "acme" in names), "")
+    refuse_acme_contradictions({"acme": ordered} | spelled if ordered else spelled, parsed, acme)
+    for names, site in zip(own or [{}], sites, strict=True):
+        policy = site.settings.policy
+        served = dataclasses.replace(policy, server_names=site.names + policy.server_names)
+        refuse_site_contradictions(spelled | names, parsed, served)

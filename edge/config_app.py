@@ -20,10 +20,12 @@ _OTHER_LOOPS = {
 
 
 def assignments() -> Kind:
-    """Variables with their values."""
+    """Variables with their values: a list of assignments, or a table."""
 
     def parse(value: object) -> tuple[tuple[str, str], ...]:
         items = value if isinstance(value, list | tuple) else [value]
+        if isinstance(value, dict):
+            items = [f"{name}={text}" if isinstance(text, str) else name for name, text in value.items()]
         for item in items:
             # No value in the message: it may be a secret.
             if not isinstance(item, str) or not re.match("[A-Za-z_][A-Za-z0-9_]*=", item) or "\0" in item:
@@ -43,7 +45,10 @@ def folders() -> Kind:
         words = [word for item in items for word in (item.split(",") if isinstance(item, str) else [item])]
         return tuple(dict.fromkeys(os.path.abspath(one.parse(word)) for word in words))
 
-    return Kind("DIR", parse, repeat=True)
+    def anchor(folder: str, text: str) -> str:
+        return ",".join(os.path.join(folder, word) for word in text.split(","))
+
+    return Kind("DIR", parse, repeat=True, anchor=anchor)
 
 
 def event_loop() -> Kind:

@@ -1,5 +1,6 @@
 """The settings of the listeners: where connections are taken."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ def _sockets(kind: Kind, make: Any) -> Kind:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(make(kind.parse(item)) for item in items)
 
-    return Kind(kind.metavar, parse, repeat=True)
+    return Kind(kind.metavar, parse, repeat=True, anchor=kind.anchor)
 
 
 def _unix_path() -> Kind:
@@ -41,7 +42,7 @@ def _unix_path() -> Kind:
         assert isinstance(address, UnixAddress)
         return address
 
-    return Kind("PATH", parse)
+    return Kind("PATH", parse, anchor=os.path.join)
 
 
 def _account() -> Kind:

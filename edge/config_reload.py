@@ -19,7 +19,7 @@ def _several(kind: Kind, metavar: str) -> Kind:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(dict.fromkeys(kind.parse(item) for item in items))
 
-    return Kind(metavar, parse, repeat=True)
+    return Kind(metavar, parse, repeat=True, anchor=kind.anchor)
 
 
 def _pattern() -> Kind:

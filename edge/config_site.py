@@ -37,7 +37,9 @@ def _site_name(word: str) -> str:
     return f"*.{_host_name(word[2:])}" if word.startswith("*.") else _host_name(word)
 
 
-def _site_names() -> Kind:
+def site_names() -> Kind:
+    """Hosts that are served: names, addresses, `*.` with a name, `*`; each item may be a comma list."""
+
     def parse(value: object) -> tuple[str, ...]:
         items = value if isinstance(value, list | tuple) else [value]
         words = [word.strip() for item in items for word in str(item).split(",")]
@@ -56,7 +58,7 @@ class SiteSettings:
 
     server_names: tuple[str, ...] = setting(
         (),
-        _site_names(),
+        site_names(),
         "--server-name",
         shown="names of the certificates; * without any",
         help="host that is served: a name, *.NAME, an address, or * for every one (421 and 400); repeatable",

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, get_type_hints
 
 from edge.config_app import ApplicationSettings
 from edge.config_pool import PoolSettings
-from edge.config_site import SiteSettings
+from edge.config_site import SiteSettings, site_names
 from edge.config_static import StaticSettings, file_name, max_age
 from edge.config_tls import CertificateFiles
-from edge.options import choice, count, directory, file, required, seconds, setting, switch, text
+from edge.options import Option, choice, count, directory, file, files, required, seconds, setting, switch, text
 from edge.options_sites import (
     UpstreamAddress,
+    acme_names,
     redirect_status,
     redirect_target,
     request_path,
     route_path,
-    site_names,
     upstreams,
 )
 
@@ -147,19 +147,39 @@ class SiteParts:
     policy: SiteSettings = field(default_factory=SiteSettings)
 
 
+# Those parts, by name.
+SITE_PARTS: Mapping[str, type[Any]] = get_type_hints(SiteParts)
+
+_KEY = Option(
+    ("key",), files(), "key of the certificate at the same place", "privkey.pem or NAME.key beside it, or inside it"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SitePlan:
-    """A site: its host names, without any for every host that no other site has; a wildcard is `*.example.com`.
+    """A site: its host names, see `site_names`; without any, those of the certificates, or every host without those.
 
     Its certificates are among those of the whole server as well. Of `routes`, the longest prefix that fits counts.
     """
 
     routes: tuple[RoutePlan, ...]
     names: tuple[str, ...] = setting(
-        (), site_names(), "hosts", shown="those of no other site", help="names that it answers to"
+        (),
+        site_names(),
+        "hosts",
+        shown="those of the certificates; every one without any",
+        help="names that it answers to; *.NAME, and * for every one",
     )
-    certificates: tuple[CertificateFiles, ...] = ()
-    acme: tuple[tuple[str, ...], ...] = ()
+    certificates: tuple[CertificateFiles, ...] = setting(
+        (), files(), "cert", shown="none", help="certificate chain in PEM, or several", beside=(_KEY,)
+    )
+    acme: tuple[tuple[str, ...], ...] = setting(
+        (),
+        acme_names(),
+        "acme",
+        shown="false",
+        help="true = get and renew one certificate for its hosts; or names as --acme takes them",
+    )
     settings: SiteParts = field(default_factory=SiteParts)
 
 

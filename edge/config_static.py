@@ -31,7 +31,11 @@ def mounts() -> Kind:
                 raise ConfigError(f"{mount.prefix or '/'!r}: given twice; leave out one")
         return found
 
-    return Kind("PATH=DIR", parse, repeat=True, has_commas=True)
+    def anchor(folder: str, text: str) -> str:
+        prefix, equals, path = text.partition("=")
+        return f"{prefix}={os.path.join(folder, path)}" if equals and path else text
+
+    return Kind("PATH=DIR", parse, repeat=True, has_commas=True, anchor=anchor)
 
 
 def _parse_mount(value: object) -> Mount:

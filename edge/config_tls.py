@@ -1,8 +1,9 @@
 """The settings of TLS: certificates from files, those of development, and what is offered."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edge.errors import ConfigError
 from edge.options import Kind, Option, choice, file, files, names, setting, switch
@@ -80,3 +81,9 @@ class TlsSettings:
         help="what opens encrypted keys and PKCS#12; better as EDGE_KEY_PASSWORD",
         is_secret=True,
     )
+
+
+def pair_files(parsed: Mapping[str, Any]) -> tuple[CertificateFiles, ...]:
+    """Return the chains that were read, each with the key at the same place, if there is one."""
+    certs, keys = parsed.get("cert", ()), parsed.get("key", ())
+    return tuple(CertificateFiles(cert, keys[i] if i < len(keys) else None) for i, cert in enumerate(certs))

@@ -5,24 +5,64 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from edge.config import ServeSettings, build_settings, env_files, start_folder
+from edge.config import NO_FILE, TABLES, ServeSettings, build_settings, config_file, env_files, start_folder
+from edge.config_sites import AppPlan, SitePlan
+from edge.config_toml import FileText, read_text
 from edge.errors import ConfigError
+from edge.given import Given
+from edge.toml_file import read_document
+
+# The file that commands find by themselves.
+FILE = "edge.toml"
 
 
 def read_settings(values: Mapping[str, object], environ: Mapping[str, str]) -> ServeSettings:
-    """Return the settings from options and `environ`; what the env files say counts where `environ` says nothing.
+    """Return the settings from options, `environ` and the file that they name, in this order of strength.
+
+    What env files say counts where `environ` says nothing.
 
     Raises ConfigError on whatever is wrong with an option or a file.
     """
-    found = read_env_files(env_files(values, environ))
-    settings = build_settings(values, {**found, **environ})
-    return dataclasses.replace(settings, variables=found)
+    text = read_file(values, environ)
+    files = env_files(values, environ, text)
+    found = read_env_files(files)
+    settings = build_settings(values, {**found, **environ}, text)
+    sites = tuple(_with_variables(site, files) for site in settings.sites)
+    return dataclasses.replace(settings, variables=found, sites=sites)
+
+
+def read_file(values: Mapping[str, object], environ: Mapping[str, str]) -> FileText:
+    """Return what the file says that options or `environ` name; nothing if they name none.
+
+    Raises ConfigError if it cannot be read or is not TOML.
+    """
+    name = config_file(values, environ)
+    return read_text(read_document(name), TABLES) if name else NO_FILE
+
+
+def _with_variables(site: SitePlan, read: Collection[Path]) -> SitePlan:
+    """Give the workers of each application what env files of their own say; all workers have what is in `read`."""
+    routes = []
+    for route in site.routes:
+        target = route.target
+        if isinstance(target, AppPlan):
+            own = [file for file in target.application.env_files if file not in read]
+            target = dataclasses.replace(target, variables={**read_env_files(own), **target.variables})
+        routes.append(dataclasses.replace(route, target=target))
+    return dataclasses.replace(site, routes=tuple(routes))
+
+
+def with_file_here(values: Mapping[str, Given], environ: Mapping[str, str]) -> dict[str, Given]:
+    """Return the options with the file of the current directory, where there is one and no other is named."""
+    if "config" in values or environ.get("EDGE_CONFIG") or not os.path.isfile(FILE):
+        return dict(values)
+    return {**values, "config": Given(FILE, "--config ")}
 
 
 def enter_folder(values: Mapping[str, object], environ: Mapping[str, str]) -> None:

@@ -290,7 +290,8 @@ class Master:
             found = read_again(self._reread, self._settings, self._certificates)
         except (EdgeError, CertificateError, OSError, ValueError) as error:
             what = "certificates" if isinstance(error, CertificateError) else "settings"
-            logger.error("%s not reloaded: %s; the old ones go on serving", what, error)
+            reasons = "; ".join(str(error).splitlines())
+            logger.error("%s not reloaded: %s; the old ones go on serving", what, reasons)
             if reply is not None:
                 reply.refuse(f"{what} not reloaded: {error}")
             return

@@ -6,6 +6,7 @@ option's name before it.
 """
 
 import dataclasses
+import difflib
 import ipaddress
 import math
 import os
@@ -40,7 +41,7 @@ class Kind:
     """One sort of value: `parse` reads it (or raises ConfigError), `show` writes a default for the help.
 
     In a variable, the values of one that may be repeated stand with blanks between them, or commas unless those
-    belong to a value.
+    belong to a value. `anchor` puts a folder before a relative path: those in a file are relative to it.
     """
 
     metavar: str
@@ -49,6 +50,15 @@ class Kind:
     repeat: bool = False
     switch: bool = False
     has_commas: bool = False
+    anchor: Callable[[str, str], str] | None = None
+
+    def anchored(self, value: object, folder: str) -> object:
+        """Return the value with `folder` before the relative paths in it, if it is of those."""
+        if self.anchor is None:
+            return value
+        if isinstance(value, list):
+            return [self.anchored(item, folder) for item in value]
+        return self.anchor(folder, value) if isinstance(value, str) and value else value
 
     def split(self, text: str) -> list[str]:
         """Return the values in the text of a variable."""
@@ -219,7 +229,13 @@ def addresses() -> Kind:
     def parse(value: object) -> tuple[Address, ...]:
         return tuple(parse_address(_text(item)) for item in _items(value))
 
-    return Kind("ADDRESS", parse, repeat=True)
+    return Kind("ADDRESS", parse, repeat=True, anchor=anchor_address)
+
+
+def anchor_address(folder: str, text: str) -> str:
+    """Return the address with `folder` before the path of a Unix socket."""
+    path = text.removeprefix("unix:")
+    return text if path in (text, "") else f"unix:{os.path.join(folder, path)}"
 
 
 def files() -> Kind:
@@ -228,7 +244,7 @@ def files() -> Kind:
     def parse(value: object) -> tuple[Path, ...]:
         return tuple(Path(_path(item)) for item in _items(value))
 
-    return Kind("FILE", parse, repeat=True)
+    return Kind("FILE", parse, repeat=True, anchor=os.path.join)
 
 
 def names() -> Kind:
@@ -318,7 +334,7 @@ def command() -> Kind:
 
 def file(metavar: str = "FILE") -> Kind:
     """The path of one file. That it exists is asked by who reads it."""
-    return Kind(metavar, _path)
+    return Kind(metavar, _path, anchor=os.path.join)
 
 
 def directory() -> Kind:
@@ -330,7 +346,7 @@ def directory() -> Kind:
             raise ConfigError(f"{value!r}: no such directory; use one that exists")
         return path
 
-    return Kind("DIR", parse)
+    return Kind("DIR", parse, anchor=os.path.join)
 
 
 def prefix() -> Kind:
@@ -374,6 +390,12 @@ def networks() -> Kind:
         return tuple(dict.fromkeys(network for word in words if word for network in _trusted(word)))
 
     return Kind("CIDR", parse, repeat=True)
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return "; did you mean ..." with the likeliest of `words`, or nothing where none is near."""
+    near = difflib.get_close_matches(word, list(words), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}" if near else ""
 
 
 def show_size(number: int) -> str:

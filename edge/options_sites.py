@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ipaddress
+import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 from edge.errors import ConfigError
-from edge.net.address import TcpAddress, UnixAddress, parse_address, parse_host
-from edge.options import Kind
+from edge.net.address import TcpAddress, UnixAddress, parse_address
+from edge.options import Kind, anchor_address, certificate_names
 
 T = TypeVar("T")
 
@@ -49,22 +49,6 @@ def parse_upstream(text: str) -> UpstreamAddress:
             raise ConfigError(f"{text!r}: unknown scheme {scheme!r}; use {_UPSTREAM_FORMS}")
 
 
-def parse_site_name(text: str) -> str:
-    """Return a host name, an address without brackets, or a wildcard for one label, in the form they are compared in.
-
-    Raises ConfigError if it is none of them.
-    """
-    star = "*." if text.startswith("*.") else ""
-    name = parse_host(text.removeprefix(star)).lower().removesuffix(".")
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return star + name
-    if star:
-        raise ConfigError(f"{text!r}: a wildcard of an address; use one such as '*.example.com'")
-    return str(address)
-
-
 def parse_route_path(text: str) -> str:
     """Return the prefix of a route: "/", or segments with a slash before and none after them.
 
@@ -99,12 +83,23 @@ def parse_request_path(text: str) -> str:
 
 def upstreams() -> Kind:
     """Servers of an upstream, see `parse_upstream`."""
-    return _several(parse_upstream, _UPSTREAM_FORMS)
+    return dataclasses.replace(_several(parse_upstream, _UPSTREAM_FORMS), anchor=anchor_address)
 
 
-def site_names() -> Kind:
-    """Host names of a site, see `parse_site_name`."""
-    return _several(parse_site_name, "NAME")
+def acme_names() -> Kind:
+    """Certificates to order: False for none, True for one with the hosts of the site, or see `certificate_names`.
+
+    The hosts are not known here: an empty group of names stands for them.
+    """
+    named = certificate_names()
+
+    def parse(value: object) -> tuple[tuple[str, ...], ...]:
+        if isinstance(value, bool):
+            return ((),) if value else ()
+        parsed: tuple[tuple[str, ...], ...] = named.parse(value)
+        return parsed
+
+    return dataclasses.replace(named, metavar="true|NAME[,NAME]", parse=parse)
 
 
 def route_path() -> Kind:

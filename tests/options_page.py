@@ -16,11 +16,11 @@ _HEAD = """\
 `edge serve [OPTIONS] MODULE:ATTR`. This page is made by `python -m tests.options_page`; a test holds it to the source.
 
 Each flag is a variable, too, in every spelling: `--max-body` is `EDGE_MAX_BODY`. A flag is stronger than its variable,
-a variable stronger than the default. In Python, `edge.run("app:app", max_body="1GiB")` takes the same names with
-underscores. An option that may be repeated takes a list there, and in a variable its values stand with commas or
-spaces between them (those of `EDGE_ACME` with spaces only: commas join names). Sizes are `8192`, `8KiB`, `100MiB` or
-`2GiB` (powers of 1024); durations are `10` (seconds), `500ms`, `2m` or `1h`; switches are `1` or `0`, `on` or `off`,
-`yes` or `no`, `true` or `false`.
+a variable stronger than [`edge.toml`](edge-toml.md), and that stronger than the default. In Python,
+`edge.run("app:app", max_body="1GiB")` takes the same names with underscores. An option that may be repeated takes a
+list there, and in a variable its values stand with commas or spaces between them (those of `EDGE_ACME` with spaces
+only: commas join names). Sizes are `8192`, `8KiB`, `100MiB` or `2GiB` (powers of 1024); durations are `10` (seconds),
+`500ms`, `2m` or `1h`; switches are `1` or `0`, `on` or `off`, `yes` or `no`, `true` or `false`.
 
 Where it listens by default: with a certificate on all interfaces, ports 443 (TLS) and 80 (redirects to the hosts of
 the certificates); on 8443 and 8080 where the system does not permit those, which one line says. With `--dev`, on the

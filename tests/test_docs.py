@@ -29,6 +29,7 @@ from edge.options import Option
 from edge.policy import forwarded
 from edge.tls import clienthello
 from edge_backend import wire
+from tests import toml_page
 from tests.options_page import PAGE, options_page
 from tests.process.server import DEADLINE, ROOT, Authority, Server, clean_environment, wait_until
 
@@ -103,6 +104,10 @@ def test_every_page_is_reachable_from_the_index() -> None:
 
 def test_page_of_the_options_is_made_from_the_source() -> None:
     assert PAGE.read_text() == options_page(), "run python -m tests.options_page"
+
+
+def test_page_of_the_file_is_made_from_the_source() -> None:
+    assert toml_page.PAGE.read_text() == toml_page.toml_page(), "run python -m tests.toml_page"
 
 
 def rows(page: str) -> list[list[str]]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from edge import __version__, cli
-from edge.config import Given, ServeSettings, all_options, build_settings
+from edge.config import ServeSettings, all_options, build_settings
+from edge.given import Given
 
 ROOMS = os.pathsep.join(path for path in sys.path if path)
 

@@ -9,7 +9,6 @@ import pytest
 
 from edge import config_limits, config_pool
 from edge.config import (
-    Given,
     ServeSettings,
     all_options,
     build_settings,
@@ -24,6 +23,7 @@ from edge.config_tls import CertificateFiles, TlsSettings
 from edge.config_websocket import WebSocketSettings
 from edge.cpus import allowed_cpus
 from edge.errors import ConfigError
+from edge.given import Given
 from edge.net.address import FdAddress, TcpAddress, UnixAddress
 
 APP: dict[str, object] = {"app": "shop:app"}
@@ -172,6 +172,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "max_requests_jitter": ("5", "pool", "max_requests_jitter", 5),
     "max_worker_lifetime": ("1h", "pool", "max_worker_lifetime", 3600.0),
     "max_worker_rss": ("1GiB", "pool", "max_worker_rss", 2**30),
+    "config": ("edge.toml", "file", "path", "edge.toml"),
     "pid": ("edge.pid", "run", "pid_file", "edge.pid"),
     "metrics": ("unix:m.sock", "run", "metrics", (UnixAddress("m.sock"),)),
     "health": ("0", "run", "health", False),

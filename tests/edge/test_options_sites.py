@@ -10,7 +10,6 @@ from edge.options_sites import (
     redirect_target,
     request_path,
     route_path,
-    site_names,
     upstreams,
 )
 
@@ -73,40 +72,6 @@ def test_several_upstreams_are_a_list_without_doubles() -> None:
     assert refusal(upstreams(), ["http://a", "http://a:80"]) == "'http://a:80': given twice; leave out one"
     assert refusal(upstreams(), []) == "[]: empty; use http://HOST:PORT, https://HOST:PORT or unix:PATH"
     assert refusal(upstreams(), [80]) == "80: not text; use a string"
-
-
-@pytest.mark.parametrize(
-    ("text", "name"),
-    [
-        ("Shop.Example", "shop.example"),
-        ("shop.example.", "shop.example"),
-        ("*.Shop.example", "*.shop.example"),
-        ("127.0.0.1", "127.0.0.1"),
-        ("[::1]", "::1"),
-        ("0:0::1", "::1"),
-        ("localhost", "localhost"),
-    ],
-)
-def test_names_of_a_site_have_one_form(text: str, name: str) -> None:
-    assert site_names().parse([text]) == (name,)
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("shop.example:443", "a host with its port; give the port by itself"),
-        ("https://shop.example", "a host with its port; give the port by itself"),
-        ("shop example", "not a host name; use a name, an IPv4 or an IPv6 address"),
-        ("*", "not a host name; use a name, an IPv4 or an IPv6 address"),
-        ("*.127.0.0.1", "a wildcard of an address; use one such as '*.example.com'"),
-    ],
-)
-def test_what_is_no_name_of_a_site_is_refused(text: str, reason: str) -> None:
-    assert refusal(site_names(), text).endswith(f": {reason}")
-
-
-def test_name_given_twice_is_refused_in_any_spelling() -> None:
-    assert refusal(site_names(), ["a.example", "A.example"]) == "'a.example': given twice; leave out one"
 
 
 @pytest.mark.parametrize(("text", "path"), [("/", "/"), ("/api", "/api"), ("/api/", "/api"), ("/a/b.c", "/a/b.c")])
