@@ -106,6 +106,16 @@ def leads_somewhere(link: str, path: Path, pages: dict[Path, Page]) -> bool:
     return not parts.fragment or target not in pages or unquote(parts.fragment) in pages[target].anchors
 
 
+def test_lists_tables_and_blocks_are_shown_as_such(built: Path) -> None:
+    # Markdown on a code host takes a list right behind a line of text; Python's wants an empty line between them.
+    for path in built.rglob("*.html"):
+        for text in re.findall(r"<p>(.*?)</p>", path.read_text(), re.DOTALL):
+            prose = re.sub(r"<code>.*?</code>", "", text, flags=re.DOTALL)
+            assert re.search(r"^(- |\d+\. |\|)|```|\]\(", prose, re.MULTILINE) is None, (
+                f"{path.parent.name}: {text[:200]}"
+            )
+
+
 def test_pages_fetch_nothing_from_elsewhere(built: Path) -> None:
     fetched = {link for path in built.rglob("*.html") for link in Reader(path.read_text()).page.fetched}
     assert fetched
