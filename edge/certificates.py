@@ -107,9 +107,11 @@ class CertificateWatch:
     Make it before the files are read, so that no change falls between; `follow()` then says where the keys were found.
     """
 
-    def __init__(self, files: Sequence[CertificateFiles]) -> None:
+    def __init__(self, files: Sequence[CertificateFiles], others: Sequence[Path] = ()) -> None:
+        """`others` are what clients' certificates are verified by."""
         self._files = tuple(files)
-        self._seen = {path: _identity(path) for file in files for path in (file.cert, file.key) if path is not None}
+        paths = [path for file in files for path in (file.cert, file.key) if path is not None]
+        self._seen = {path: _identity(path) for path in (*paths, *others)}
 
     def follow(self, certificates: Sequence[Certificate]) -> None:
         """Watch the keys of these certificates, too: nobody named those that were found beside their certificate."""
@@ -120,7 +122,7 @@ class CertificateWatch:
     @property
     def is_watching(self) -> bool:
         """False if there is no file to watch."""
-        return bool(self._files)
+        return bool(self._seen)
 
     def changed(self) -> bool:
         """True once for each change."""

@@ -330,6 +330,8 @@ def _refuse_particular(
     own = [{key: item.name for key, item in text.given.items()} for text in texts]
     ordered = next((names["acme"] for names in own if "acme" in names), "")
     refuse_acme_contradictions({"acme": ordered} | spelled if ordered else spelled, parsed, acme)
+    # Whoever has a certificate, its listener is for all sites.
+    spelled = {key: name for names in own for key, name in names.items() if key in ("cert", "acme")} | spelled
     for names, site in zip(own or [{}], sites, strict=True):
         policy = site.settings.policy
         served = dataclasses.replace(policy, server_names=site.names + policy.server_names)

@@ -4,10 +4,10 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from edge.errors import ConfigError
-from edge.options import Kind, count, setting, switch
+from edge.options import Kind, choice, count, file, setting, switch
 
 YEAR: Final = 31_536_000
 _MOST_YEARS: Final = 10
@@ -80,6 +80,27 @@ class SiteSettings:
     hsts_subdomains: bool = setting(False, switch(), "--hsts-subdomains", help="for all names below the host, too")
     hsts_preload: bool = setting(False, switch(), "--hsts-preload", help="agree to be built into browsers")
 
+    client_ca: str = setting(
+        "", file(), "--client-ca", shown="none", help="authorities in PEM that sign the certificates of clients"
+    )
+    client_auth: Literal["off", "optional", "require"] = setting(
+        "require",
+        choice("off", "optional", "require"),
+        "--client-auth",
+        shown="require with --client-ca",
+        help="ask clients for a certificate; optional = who has none may come, too",
+    )
+    client_crl: str = setting(
+        "", file(), "--client-crl", shown="none", help="revocation lists in PEM, one of each of these authorities"
+    )
+
+    @property
+    def guard(self) -> str:
+        """The name of what clients' certificates are verified by; empty: none are asked for."""
+        if not self.client_ca or self.client_auth == "off":
+            return ""
+        return f"{self.client_auth} {self.client_ca} {self.client_crl}"
+
     @property
     def hsts_value(self) -> bytes:
         """The value of Strict-Transport-Security (RFC 6797 section 6.1); empty: none is sent."""
@@ -102,13 +123,18 @@ def refuse_site_contradictions(names: Mapping[str, str], parsed: Mapping[str, An
     if settings.hsts and parsed.get("dev"):
         name = names["hsts"]
         raise ConfigError(f"{name}: browsers would keep it for all servers on localhost; leave it out with --dev")
-    if settings.hsts and not (parsed.get("cert") or parsed.get("acme")):
+    if settings.hsts and not {"cert", "acme"} & names.keys():
         raise ConfigError(f"{names['hsts']}: nothing is served over TLS here; add --cert or --acme")
     if settings.hsts_preload and not (settings.hsts_subdomains and settings.hsts_max_age >= YEAR):
         raise ConfigError(
             f"{names['hsts_preload']}: browsers take a host with all names below it and for a year or more; "
             f"add --hsts-subdomains, with --hsts-max-age of at least {YEAR}"
         )
+    for key in ("client_auth", "client_crl"):
+        if key in names and not settings.client_ca and settings.client_auth != "off":
+            raise ConfigError(f"{names[key]}: there is nothing to verify certificates by; add --client-ca")
+    if settings.client_ca and not ({"cert", "acme"} & names.keys() or parsed.get("dev")):
+        raise ConfigError(f"{names['client_ca']}: nothing is served over TLS here; add --cert or --acme")
     canonical, served = settings.canonical_host, settings.server_names
     if canonical and served and not is_named(canonical, served):
         raise ConfigError(

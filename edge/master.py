@@ -166,7 +166,7 @@ class Master:
             self._workers.keep_only(self._settings.applications)
         self._manager.beat(now, self._is_sound)
         if self._certificates.have_changed(now) and self._certificates.reload():
-            self._edges.order(certificates=self._certificates.order)
+            self._edges.order(**self._certificates.orders)
 
     def _handle_signals(self) -> None:
         signals = self._signals.take()
@@ -226,8 +226,8 @@ class Master:
         )
 
     def _greet(self, edge: Edge) -> None:
-        if self._certificates.order:
-            edge.order(certificates=self._certificates.order)
+        if self._certificates.orders:
+            edge.order(**self._certificates.orders)
         edge.order(workers=self._workers.paths())
 
     def _leave(self) -> None:
@@ -296,7 +296,7 @@ class Master:
                 reply.refuse(f"{what} not reloaded: {error}")
             return
         self._certificates.use(found.certificates)
-        self._edges.order(certificates=self._certificates.order)
+        self._edges.order(**self._certificates.orders)
         self._manager.reloading()
         generation = self._workers.reload(found.plans, at_once=at_once)
         self._reloads[generation] = found.settings, reply

@@ -43,6 +43,7 @@ from edge.policy.forwarded import TrustedProxies
 from edge.sites import build_sites
 from edge.targets import Targets
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
+from edge.tls.guards import Guard
 from edge_backend.errors import LoadError
 from edge_backend.log_config import apply_log_config
 
@@ -118,6 +119,8 @@ class EdgeProcess:
         self._listeners = listeners
         self._tls = tls
         self._sites = build_sites(settings.sites, tls)
+        if tls is not None and self._sites.have_guards:
+            tls.guard_of = self._sites.guard_of
         self._workers: dict[int, tuple[str, str]] = {}
         self._links: dict[int, WorkerLink] = {}
         self.servers: list[asyncio.AbstractServer] = []
@@ -320,7 +323,11 @@ class EdgeProcess:
         if "workers" in order:
             self._set_workers({int(number): (pool, path) for number, (pool, path) in order["workers"].items()})
         if "certificates" in order and self._tls is not None:
-            self._tls.sites = Sites([MemoryCertificate.decode(item) for item in order["certificates"]])
+            certificates = [MemoryCertificate.decode(item) for item in order["certificates"]]
+            self._tls.sites = Sites(certificates, self._tls.sites.protocols)
+        if "guards" in order and self._tls is not None:
+            guards = {name: Guard.decode(item) for name, item in order["guards"].items()}
+            self._tls.guards = {**self._tls.guards, **guards}
         if "ask" in order:
             self._answer = order["ask"]
         if "reopen" in order and self.access_log is not None:

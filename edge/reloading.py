@@ -30,7 +30,7 @@ def read_again(reread: Callable[[], ServeSettings], before: ServeSettings, certi
     """
     settings = reread()
     _refuse_fixed(before, settings)
-    return Reading(settings, plans_for(settings), certificates.read(settings.tls))
+    return Reading(settings, plans_for(settings), certificates.read(settings.tls, settings.sites))
 
 
 def of_edges(settings: ServeSettings) -> tuple[ServeSettings, list[object]]:

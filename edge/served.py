@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from edge.acme import KeptCertificates
 from edge.certificates import CertificateWatch, load_certificates, watched_files
+from edge.config_sites import SitePlan
 from edge.config_tls import TlsSettings
+from edge.sites import guard_files, load_guards
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
+from edge.tls.guards import Guard
 from edge_certs.errors import CertificateError
 from edge_certs.x509 import Certificate
 
@@ -27,6 +31,8 @@ class Candidates:
     loaded: list[Certificate]
     sites: Sites | None
     settings: TlsSettings
+    plans: Sequence[SitePlan]
+    guards: dict[str, Guard]
 
 
 class ServedCertificates:
@@ -39,15 +45,17 @@ class ServedCertificates:
         watch: CertificateWatch,
         kept: KeptCertificates | None,
         loaded: list[Certificate],
+        plans: Sequence[SitePlan] = (),
     ) -> None:
         self._settings = settings
         self._tls = tls
         self._watch = watch
         self._kept = kept
         self._loaded = loaded
+        self._plans = plans
         self._watch_at = 0.0
-        self.order: list[dict[str, object]] = []
-        """What an edge is told, beyond what it was forked with: those that came later, as JSON can carry them."""
+        self.orders: dict[str, object] = {}
+        """What an edge is told, beyond what it was forked with: what came later, as JSON can carry it."""
 
     @property
     def deadline(self) -> float:
@@ -61,32 +69,38 @@ class ServedCertificates:
         self._watch_at = now + WATCH
         return self._watch.changed()
 
-    def read(self, settings: TlsSettings | None = None) -> Candidates:
-        """Read the files again, or those of other settings; nothing changes by that. `use` is next.
+    def read(self, settings: TlsSettings | None = None, plans: Sequence[SitePlan] | None = None) -> Candidates:
+        """Read the files again, or those of other settings and sites; nothing changes by that. `use` is next.
 
         Raises CertificateError with the reason: one of them is not good.
         """
         settings = settings or self._settings
         self._watch.changed()  # the files are read now: what has changed by then is not news again
+        plans = self._plans if plans is None else plans
         if self._tls is None:
-            return Candidates([], None, settings)
+            return Candidates([], None, settings, plans, {})
         loaded = load_certificates(settings, self._kept)
+        guards = load_guards(plans)
         try:
-            return Candidates(loaded, Sites(loaded, self._tls.sites.protocols) if loaded else None, settings)
+            sites = Sites(loaded, self._tls.sites.protocols) if loaded else None
+            return Candidates(loaded, sites, settings, plans, guards)
         except (OSError, ValueError) as error:
             raise CertificateError(str(error)) from error
 
     def use(self, candidates: Candidates) -> None:
-        """Serve with these from now on, as far as this process can; edges have to get `order`."""
-        if self._tls is None or candidates.sites is None:
+        """Serve with these from now on, as far as this process can; edges have to get `orders`."""
+        if self._tls is None:
+            return
+        self._guard(self._tls, candidates.guards)
+        if (candidates.settings, candidates.plans) != (self._settings, self._plans):
+            self._settings, self._plans = candidates.settings, candidates.plans
+            self._watch = CertificateWatch(watched_files(self._settings, self._kept), guard_files(self._plans))
+        if candidates.sites is None:
             return
         self._loaded = candidates.loaded
-        if candidates.settings != self._settings:
-            self._settings = candidates.settings
-            self._watch = CertificateWatch(watched_files(self._settings, self._kept))
         self._watch.follow(candidates.loaded)
         self._tls.sites = candidates.sites
-        self.order = [
+        self.orders["certificates"] = [
             MemoryCertificate(item.names, item.chain_pem, item.key_pem).encode() for item in candidates.loaded
         ]
         for item in candidates.loaded:
@@ -94,6 +108,13 @@ class ServedCertificates:
             logger.info(
                 "certificate reloaded: %s, SHA-256 %s, valid until %s", names, item.fingerprint, item.not_after.date()
             )
+
+    def _guard(self, tls: TlsServer, guards: dict[str, Guard]) -> None:
+        if any(tls.guards.get(name) != guard for name, guard in guards.items()):
+            # Those of before stay: edges of before are still there for sites of before.
+            tls.guards = {**tls.guards, **guards}
+            self.orders["guards"] = {name: guard.encode() for name, guard in guards.items()}
+            logger.info("authorities of clients reloaded")
 
     def reload(self) -> bool:
         """Read the files again; False, and what serves goes on serving, unless all of it is good."""

@@ -19,6 +19,7 @@ from edge.notify import ServiceManager
 from edge.observe import set_up_logging
 from edge.rundir import run_directory
 from edge.served import ServedCertificates
+from edge.sites import guard_files, load_guards
 from edge.systemd import HandedSocket, parse_sockets, take_variables
 from edge.tls.contexts import TlsServer, protocols_for
 from edge.tls.making import MadeSites
@@ -52,10 +53,12 @@ def serve(
     for remark in (*settings.foreign.remarks(), *settings.websocket.remarks()):
         logger.info("%s", remark)
     kept = KeptCertificates.open(settings.acme, os.environ, settings.logs.level)
-    watch = CertificateWatch(watched_files(settings.tls, kept))
+    watch = CertificateWatch(watched_files(settings.tls, kept), guard_files(settings.sites))
     certificates = load_certificates(settings.tls, kept, is_start=True)
     watch.follow(certificates)
     tls, remarks = _tls(settings, certificates, kept)
+    if tls is not None:
+        tls.guards = load_guards(settings.sites)
     with run_directory(settings.run.pid_file) as run_dir, contextlib.ExitStack() as stack:
         if predecessor is not None:
             listeners = predecessor.listeners
@@ -71,7 +74,7 @@ def serve(
             run_dir.take()
         if kept is not None and all(listener.tls for listener in listeners if not listener.is_metrics):
             kept = kept.without(HTTP_01)
-        served = ServedCertificates(settings.tls, tls, watch, kept, certificates)
+        served = ServedCertificates(settings.tls, tls, watch, kept, certificates, settings.sites)
         keeper = kept.keeper if kept is not None else None
         parts = Parts(
             settings,

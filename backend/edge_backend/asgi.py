@@ -7,6 +7,7 @@ link, and the link tells it what came in.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Iterable
 from functools import lru_cache
@@ -22,6 +23,8 @@ Scope = dict[str, Any]
 # The parts of a REQUEST head before the fields: method, target, HTTP version, scheme, client host and port,
 # server host and port. An empty client host: the peer has no address. An empty server port: a Unix socket.
 REQUEST_PARTS = 8
+
+_SCHEMES = {b"http": "http", b"https": "https"}
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
@@ -60,12 +63,16 @@ def build_scope(parts: list[bytes], root_path: str, state: dict[str, Any]) -> Sc
         # A front end that strips the prefix, and one that does not, must look alike to the application.
         path = root_path + path
         target = root_path.encode() + target
+    scheme = _SCHEMES.get(parts[3])
+    extensions: dict[str, Any] = {"http.response.trailers": {}}
+    if scheme is None:
+        scheme, extensions["tls"] = parse_secure_scheme(parts[3])
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.5"},
         "http_version": parts[2].decode(),
         "method": parts[0].decode(),
-        "scheme": parts[3].decode(),
+        "scheme": scheme,
         "path": path,
         "raw_path": target,
         "query_string": query,
@@ -74,8 +81,14 @@ def build_scope(parts: list[bytes], root_path: str, state: dict[str, Any]) -> Sc
         "client": _address(parts[4], parts[5]),
         "server": _server(parts[6], parts[7]),
         "state": state.copy(),
-        "extensions": {"http.response.trailers": {}},
+        "extensions": extensions,
     }
+
+
+def parse_secure_scheme(part: bytes) -> tuple[str, dict[str, Any]]:
+    """Return the scheme of a request, and ASGI's TLS extension: its client was asked for a certificate."""
+    scheme, _, extension = part.partition(b" ")
+    return scheme.decode(), json.loads(extension)
 
 
 @lru_cache(maxsize=256)

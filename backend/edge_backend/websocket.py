@@ -44,7 +44,8 @@ def build_websocket_scope(parts: list[bytes], root_path: str, state: dict[str, A
     offered = [value for name, value in scope["headers"] if name == b"sec-websocket-protocol"]
     tokens = [token.strip().decode("latin-1") for line in offered for token in line.split(b",")]
     scope["subprotocols"] = [token for token in tokens if token]
-    scope["extensions"] = {"websocket.http.response": {}}
+    tls = scope["extensions"].get("tls")
+    scope["extensions"] = {"websocket.http.response": {}} | ({"tls": tls} if tls is not None else {})
     return scope
 
 

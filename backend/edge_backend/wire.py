@@ -26,7 +26,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-VERSION = 2
+VERSION = 3
 
 HEADER = struct.Struct("!IIIBB")  # payload size, head size, stream, type, flags
 HEADER_SIZE = HEADER.size

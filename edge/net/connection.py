@@ -14,6 +14,7 @@ import logging
 from time import monotonic
 
 from edge.dispatch.exchange import Exchange
+from edge.http.client_cert import Identity
 from edge.http.events import Data, Event, Refusal, RequestHead
 from edge.http.http1 import IDLE, Http1Connection
 from edge.net.connection2 import Http2ClientConnection
@@ -93,6 +94,10 @@ class ClientConnection:
         """The connection is lost, or closed."""
         self.receive_end()
         self._edge.forget(self)
+
+    def identify(self, identity: Identity) -> None:
+        """The client was asked for a certificate: all its requests carry what it has proven."""
+        self._origin = self._policy.connect(self.stream.peer, identity)
 
     def to_http2(self) -> Http2ClientConnection:
         """The peer agreed on HTTP/2: return who drives the connection from here on."""

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from edge.dispatch.exchange import Exchange
+from edge.http.client_cert import Identity
 from edge.http.events import Data, Failure, Refusal, RequestHead, Reset
 from edge.http.frames import Code
 from edge.http.http2 import Http2Connection
@@ -130,6 +131,9 @@ class Http2ClientConnection:
         """The connection is lost, or closed."""
         self.receive_end()
         self._edge.forget(self)
+
+    def identify(self, identity: Identity) -> None:
+        """Not after HTTP/2 was agreed on, and so never."""
 
     def to_http2(self) -> Http2ClientConnection:
         """It is HTTP/2 already."""

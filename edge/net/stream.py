@@ -21,6 +21,7 @@ from time import monotonic
 from typing import Protocol, cast
 
 from edge.config_limits import TimeoutSettings
+from edge.http.client_cert import Identity
 from edge.tls.channel import PlainHttpError, State, TlsChannel, TlsError
 from edge.tls.contexts import TlsServer
 from edge_backend import wire
@@ -70,6 +71,9 @@ class Driver(Protocol):
 
     def forget(self) -> None:
         """The connection is lost, or closed: this is the last call."""
+
+    def identify(self, identity: Identity) -> None:
+        """The client was asked for a certificate, and this is what it has proven."""
 
     def to_http2(self) -> Driver:
         """The peer agreed on HTTP/2: return who drives the connection from here on."""
@@ -276,6 +280,8 @@ class ClientStream(asyncio.Protocol):
         self._write_some(tls.data_to_send())
         if tls.state is State.OPEN:
             self.tls_version = tls.version.encode()
+            if tls.identity is not None:
+                self._driver.identify(tls.identity)
             self.enter(Phase.HEAD)
             if tls.protocol == "h2":
                 self._driver = self._driver.to_http2()

@@ -18,11 +18,12 @@ from itertools import chain
 from types import MappingProxyType
 from typing import NamedTuple
 
+from edge.http.client_cert import Identity, encode_extension, encode_fields
 from edge.http.events import RequestHead
 from edge.http.fields import TRUST, is_trust_sensitive
 from edge.policy.forwarded import Peer, TrustedProxies, describe_peer, forward
 from edge.policy.hosts import canonical_target, parse_host_name, redirect_target
-from edge.policy.sites import EVERY_HOST, Sites, is_address
+from edge.policy.sites import EVERY_HOST, Site, Sites, is_address
 from edge_backend.wire import join_request
 
 # Parts of a REQUEST head before the fields.
@@ -75,18 +76,23 @@ class Origin:
     """What the connection says about each of its requests, encoded once.
 
     `peer` is None unless it is trusted, or on a Unix socket. `host` is that of the last request, if its site asks for
-    nothing more.
+    nothing more. `site` is the one that asked for the client's certificate, if one did.
     """
 
-    __slots__ = ("address", "head", "host", "last", "last_parts", "peer")
+    __slots__ = ("address", "fields", "head", "host", "last", "last_parts", "peer", "site", "tls")
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: Peer, identity: Identity | None = None, site: Site | None = None) -> None:
         self.host: bytes | None = None
+        self.site = site
+        # What stands behind the scheme, and the fields, of a client that was asked for a certificate.
+        self.tls = b" " + encode_extension(identity) if identity is not None else b""
+        self.fields = encode_fields(identity) if identity is not None else ()
         self.peer = peer if peer.trust is not None or peer.client is None else None
-        self.address, self.head = _encode_client(peer.client, peer.scheme)
+        self.address, self.head = _encode_client(peer.client, peer.scheme + self.tls)
         # The fields that the edge sets; what comes behind them is the request's host.
-        self.last = b"\n".join((*chain.from_iterable(peer.fields), b"x-forwarded-host"))
-        self.last_parts = 2 * len(peer.fields) + 4
+        own = (*self.fields, *peer.fields)
+        self.last = b"\n".join((*chain.from_iterable(own), b"x-forwarded-host"))
+        self.last_parts = 2 * len(own) + 4
 
 
 class Policy:
@@ -117,9 +123,13 @@ class Policy:
         # What stands for the server when an HTTP/1.0 client names none, and always on a Unix socket: its path.
         self._address = address
 
-    def connect(self, peer: tuple[str, int] | None) -> Origin:
-        """Return what all requests of a connection from `peer`, None for a Unix socket, have in common."""
-        return Origin(describe_peer(peer, self._trust, scheme=self._scheme, port=self._port))
+    def connect(self, peer: tuple[str, int] | None, identity: Identity | None = None) -> Origin:
+        """Return what all requests of a connection from `peer`, None for a Unix socket, have in common.
+
+        `identity` is there if the client was asked for a certificate.
+        """
+        site = self._sites.of_name(identity.server_name) if identity is not None else None
+        return Origin(describe_peer(peer, self._trust, scheme=self._scheme, port=self._port), identity, site)
 
     def apply(self, head: RequestHead, origin: Origin, request_id: bytes) -> tuple[bytes, bytes, bytes]:
         """Return the request as a worker gets it, its id, and the client's address.
@@ -179,6 +189,9 @@ class Policy:
             reason = f"host {host[:60]!r} is not served here: name it with --server-name, or * for every host"
             # RFC 9110 section 15.5.20. Without TLS there is no connection that could have been meant for another host.
             raise Answered(421 if self._scheme == b"https" else 400, reason)
+        if site is not origin.site and (site.guard or origin.site is not None):
+            # One of the two has not seen the certificate of this client, or would believe the other's authorities.
+            raise Answered(421, f"host {host[:60]!r} is another site than the one that TLS was made for")
         if site.canonical and host and name != site.canonical:
             location = canonical_target(host, head.target, scheme=scheme, canonical=site.canonical)
             raise Answered(308, "", ((b"location", location),))
@@ -190,12 +203,12 @@ class Policy:
         if head.host != origin.host:
             self._enter_site(head, origin, forwarded.scheme)
         request_id = forwarded.request_id or request_id
-        address, client = _encode_client(forwarded.client, forwarded.scheme)
+        address, client = _encode_client(forwarded.client, forwarded.scheme + origin.tls)
         if peer.client is None and peer.trust is None:
             server = self._address + b"\n"  # ASGI: the path of a Unix socket, and no port
         else:
             server = _encode_server(forwarded.host or self._address, forwarded.scheme)
-        fields = [*forwarded.fields, *forwarded.edge_fields, (_ID, request_id)]
+        fields = [*forwarded.fields, *origin.fields, *forwarded.edge_fields, (_ID, request_id)]
         pieces = [head.method, head.target, head.version, client, server, *chain.from_iterable(fields)]
         return join_request(pieces, _PARTS + 2 * len(fields)), request_id, address
 

@@ -32,6 +32,7 @@ class Site:
     knows: Callable[[str], bool] = _nobody
     canonical: str = ""  # the host that requests for the others are sent to; empty: none
     hsts: bytes = b""  # the value of Strict-Transport-Security; empty: none is sent
+    guard: str = ""  # what clients' certificates are verified by; empty: none are asked for
 
 
 class Sites:
@@ -57,6 +58,19 @@ class Sites:
     def first(self) -> Site:
         """The site of those who name none."""
         return self._sites[0]
+
+    def of_name(self, server_name: str | None) -> Site:
+        """Return the site of the name that a client gave in its TLS; the first one's for nobody's name, or none."""
+        return (self.find(server_name) if server_name is not None else None) or self.first
+
+    def guard_of(self, server_name: str | None) -> str:
+        """Return the guard of the site of that name; empty: it has none."""
+        return self.of_name(server_name).guard
+
+    @property
+    def have_guards(self) -> bool:
+        """True if one of them asks clients for certificates."""
+        return any(site.guard for site in self._sites)
 
     @property
     def have_hsts(self) -> bool:

@@ -18,8 +18,10 @@ import contextlib
 import ssl
 from enum import Enum
 
+from edge.http.client_cert import Identity
+from edge.tls.client import identify
 from edge.tls.clienthello import ClientHelloError, NotTlsError, encode_alert, is_whole_hello, parse_client_hello
-from edge.tls.contexts import TlsServer
+from edge.tls.contexts import Choice, TlsServer
 
 # The memory BIO keeps the largest piece it ever held as capacity: small pieces keep an idle connection small.
 _FEED = 32 * 1024
@@ -50,16 +52,28 @@ class PlainHttpError(TlsError):
 class TlsChannel:
     """The server side of one TLS connection."""
 
-    __slots__ = ("_hello", "_incoming", "_object", "_outgoing", "_server", "peer_closed", "state")
+    __slots__ = (
+        "_choice",
+        "_hello",
+        "_incoming",
+        "_object",
+        "_outgoing",
+        "_server",
+        "identity",
+        "peer_closed",
+        "state",
+    )
 
     def __init__(self, server: TlsServer) -> None:
         self.state = State.HELLO
         self.peer_closed = False  # the peer's close_notify came: no more data will
+        self.identity: Identity | None = None  # of a client that was asked for a certificate, when open
         self._server = server
         self._hello = b""
         self._incoming: ssl.MemoryBIO
         self._outgoing: ssl.MemoryBIO
         self._object: ssl.SSLObject
+        self._choice: Choice
 
     def receive(self, data: bytes) -> bytes:
         """Return the plaintext that `data` brings, perhaps none.
@@ -134,7 +148,7 @@ class TlsChannel:
         try:
             if not is_whole_hello(self._hello) and parse_client_hello(self._hello) is None:
                 return b""
-            challenge = self._server.challenge_context(self._hello)
+            self._choice = self._server.choose(self._hello)
         except NotTlsError as error:
             self._outgoing = ssl.MemoryBIO()  # nothing to say in TLS to who does not speak it
             self.state = State.CLOSED
@@ -146,11 +160,10 @@ class TlsChannel:
             raise TlsError(str(error)) from None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
-        context = challenge or self._server.base
-        self._object = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._object = self._choice.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._incoming.write(self._hello)
         self._hello = b""
-        self.state = State.HANDSHAKE if challenge is None else State.CHALLENGE
+        self.state = State.CHALLENGE if self._choice.is_challenge else State.HANDSHAKE
         return self._handshake()
 
     def _fail_before_handshake(self, alert: int) -> None:
@@ -169,9 +182,18 @@ class TlsChannel:
         if self.state is State.CHALLENGE:
             self.state = State.CLOSED
             raise TlsError("the proof for a certificate was shown (RFC 8737)")
+        if self._choice.hello is not None:
+            self.identity = self._identify(self._choice.hello.server_name)
         self.state = State.OPEN
         # The client's first request often comes with its Finished.
         return self._read(self._incoming.pending) if self._incoming.pending else b""
+
+    def _identify(self, server_name: str | None) -> Identity:
+        try:
+            return identify(self._object, server_name)
+        except ValueError as error:
+            self.state = State.CLOSED
+            raise TlsError(f"TLS handshake failed: client certificate: {error}") from None
 
     def _read(self, size: int) -> bytes:
         """Return the plaintext of what was fed, `size` bytes of ciphertext."""
@@ -219,4 +241,6 @@ class TlsChannel:
 
 
 def _reason(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).lower().replace("_", " ")
+    reason = (error.reason or str(error)).lower().replace("_", " ")
+    # The certificate of a client: what is wrong with it.
+    return f"{reason}: {error.verify_message}" if isinstance(error, ssl.SSLCertVerificationError) else reason

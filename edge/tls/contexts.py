@@ -12,20 +12,23 @@ serves is never changed, because a failed `load_cert_chain` breaks it.
 Where one set of certificates serves every name there is nothing to switch, and its context is the base until the
 first reload. Otherwise the site is switched in the server-name callback. That alone would be a trap: what the site's
 context says of client certificates would not apply. It is safe here because the base carries the whole policy.
+
+Sites that ask for client certificates have another policy, and so contexts of their own (guards.py): where there is one
+of them, each ClientHello is read first, and a connection to it never sees the base.
 """
 
 from __future__ import annotations
 
-import os
 import ssl
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from edge.http.huffman import NativeHuffman, best_huffman
 from edge.tls.answers import OFFER, AnswerStore, challenge_context
-from edge.tls.clienthello import parse_client_hello
+from edge.tls.clienthello import INTERNAL_ERROR, ClientHello, ClientHelloError, parse_client_hello
+from edge.tls.guards import Guard
+from edge.tls.memory import file_in_memory
 from edge.tls.sni import SiteNames
 
 # Mozilla's intermediate level, guidelines 6.0 (2026-04): forward secrecy and AEAD only; TLS 1.3's suites are fixed.
@@ -35,6 +38,8 @@ INTERMEDIATE_CIPHERS = (
 )
 HTTP1_ONLY = ("http/1.1",)
 WITH_HTTP2 = ("h2", "http/1.1")
+# About 20 KiB each. Sites that ask for certificates have one or two; the others are those of before a reload.
+MAX_GUARDED = 256
 
 
 class SiteCertificate(Protocol):
@@ -97,6 +102,7 @@ class Sites:
         self.protocols = protocols
         self._names = SiteNames([certificate.names for certificate in certificates])
         self._certificates = tuple(certificates)
+        self._guarded: dict[tuple[tuple[int, ...], Guard], ssl.SSLContext] = {}
         self._contexts: dict[tuple[int, ...], ssl.SSLContext] = {}
         for group in self._names.groups():
             self._contexts[group] = _build_site_context([certificates[index] for index in group], protocols)
@@ -104,6 +110,17 @@ class Sites:
     def context_for(self, server_name: str | None) -> ssl.SSLContext:
         """Return the context of the certificates for this name: exact, wildcard, or the first certificate's."""
         return self._contexts[self._names.lookup(server_name)]
+
+    def guarded_context(self, server_name: str | None, guard: Guard) -> ssl.SSLContext:
+        """Return a context with the certificates for this name that asks clients for theirs, made at its first use."""
+        group = self._names.lookup(server_name)
+        context = self._guarded.get((group, guard))
+        if context is None:
+            if len(self._guarded) >= MAX_GUARDED:
+                self._guarded.clear()  # guards that have changed are not asked for any more
+            certificates = [self._certificates[index] for index in group]
+            context = self._guarded[group, guard] = _build_site_context(certificates, self.protocols, guard)
+        return context
 
     @property
     def only_context(self) -> ssl.SSLContext | None:
@@ -124,15 +141,33 @@ class SiteContexts(Protocol):
     @property
     def only_context(self) -> ssl.SSLContext | None: ...
     def context_for(self, server_name: str | None) -> ssl.SSLContext: ...
+    def guarded_context(self, server_name: str | None, guard: Guard) -> ssl.SSLContext: ...
     def is_known(self, host: str) -> bool: ...
 
 
+class Choice(NamedTuple):
+    """What a connection is made from, once its ClientHello is there.
+
+    `hello` is there if it was read for a guard; `is_challenge`: it is a proof that the client wants, and nothing more.
+    """
+
+    context: ssl.SSLContext
+    hello: ClientHello | None = None
+    is_challenge: bool = False
+
+
 class TlsServer:
-    """The base context with the sites of the moment."""
+    """The base context with the sites of the moment.
+
+    `guard_of` gives the name of the guard that a server name has, empty for none. It is None where no site asks clients
+    for certificates.
+    """
 
     def __init__(self, base: ssl.SSLContext, sites: SiteContexts) -> None:
         self.base = base
         self.answers: AnswerStore | None = None  # where the proofs are that authorities ask for
+        self.guards: Mapping[str, Guard] = {}
+        self.guard_of: Callable[[str | None], str] | None = None
         self._sites = sites
         self.sites = sites
 
@@ -161,38 +196,40 @@ class TlsServer:
         """True if one of the certificates of the moment is valid for `host`."""
         return self.sites.is_known(host)
 
-    def challenge_context(self, hello: bytes) -> ssl.SSLContext | None:
-        """Return the context for a whole ClientHello that asks for a proof; None: it wants a site.
+    def choose(self, hello: bytes) -> Choice:
+        """Return what answers a whole ClientHello.
 
-        Raises ClientHelloError: the proof is not there, or the hello breaks the protocol.
+        Raises ClientHelloError: it asks for a proof that is not there, or breaks the protocol, or a guard is missing.
         """
-        if self.answers is None or OFFER not in hello or (parsed := parse_client_hello(hello)) is None:
-            return None
-        return challenge_context(parsed, self.answers)
+        wants_proof = self.answers is not None and OFFER in hello
+        if not wants_proof and self.guard_of is None:
+            return Choice(self.base)
+        parsed = parse_client_hello(hello)
+        assert parsed is not None  # it is whole
+        if wants_proof and self.answers is not None:
+            proof = challenge_context(parsed, self.answers)
+            if proof is not None:
+                return Choice(proof, is_challenge=True)
+        name = self.guard_of(parsed.server_name) if self.guard_of is not None else ""
+        if not name:
+            return Choice(self.base)
+        guard = self.guards.get(name)
+        if guard is None:
+            raise ClientHelloError(INTERNAL_ERROR, f"client hello: no guard {name!r} for {parsed.server_name!r}")
+        return Choice(self.sites.guarded_context(parsed.server_name, guard), parsed)
 
     def _switch(self, connection: ssl.SSLObject | ssl.SSLSocket, server_name: str | None, _base: Any) -> None:
         connection.context = self.sites.context_for(server_name)
 
 
-def _build_site_context(certificates: Sequence[SiteCertificate], protocols: Sequence[str]) -> ssl.SSLContext:
+def _build_site_context(
+    certificates: Sequence[SiteCertificate], protocols: Sequence[str], guard: Guard | None = None
+) -> ssl.SSLContext:
     context = build_base_context(protocols)
+    if guard is not None:
+        guard.protect(context)
     for certificate in certificates:
         # One certificate a key type: loading a second type adds it, and the client's abilities choose.
-        _load(context, certificate.chain_pem.rstrip() + b"\n" + certificate.key_pem)
+        with file_in_memory(certificate.chain_pem.rstrip() + b"\n" + certificate.key_pem) as path:
+            context.load_cert_chain(path)
     return context
-
-
-def _load(context: ssl.SSLContext, pem: bytes) -> None:
-    """Load a chain with its key from memory, as `load_cert_chain` reads nothing but files (python/cpython#60691)."""
-    if not hasattr(os, "memfd_create"):
-        with tempfile.NamedTemporaryFile() as file:  # mode 0600
-            file.write(pem)
-            file.flush()
-            context.load_cert_chain(file.name)
-        return
-    descriptor = os.memfd_create("certificate", os.MFD_CLOEXEC)
-    try:
-        os.write(descriptor, pem)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ from ssl import SSLContext
 from typing import Protocol
 
 from edge.tls.contexts import WITH_HTTP2, SiteCertificate, Sites
+from edge.tls.guards import Guard
 from edge_certs.errors import CertificateError
 
 logger = logging.getLogger("edge.tls")
@@ -71,15 +72,22 @@ class MadeSites:
 
     def context_for(self, server_name: str | None) -> SSLContext:
         """Return the context for this name, made now if there is none that is fresh."""
-        name = self._maker.choose(server_name)
-        made = self._made.get(name) or self._made[""]
-        if name not in self._made or made.remake_at <= self._clock():
-            made = self._remade(name, made)
-        return made.sites.context_for(None)
+        return self._fresh(server_name).context_for(None)
+
+    def guarded_context(self, server_name: str | None, guard: Guard) -> SSLContext:
+        """Return a context for this name that asks clients for their certificate."""
+        return self._fresh(server_name).guarded_context(None, guard)
 
     def is_known(self, host: str) -> bool:
         """True if there can be a certificate for `host`."""
         return self._maker.is_known(host)
+
+    def _fresh(self, server_name: str | None) -> Sites:
+        name = self._maker.choose(server_name)
+        made = self._made.get(name) or self._made[""]
+        if name not in self._made or made.remake_at <= self._clock():
+            made = self._remade(name, made)
+        return made.sites
 
     def _remade(self, name: str, before: _Made) -> _Made:
         """What cannot be made leaves what there is: a client then says what is wrong with that."""

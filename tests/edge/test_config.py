@@ -131,6 +131,9 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "server_name": ("Shop.test *.shop.test", "site", "server_names", ("shop.test", "*.shop.test")),
     "canonical_host": ("Shop.test", "site", "canonical_host", "shop.test"),
     "hsts": ("1", "site", "hsts", True),
+    "client_ca": ("ca.pem", "site", "client_ca", "ca.pem"),
+    "client_auth": ("optional", "site", "client_auth", "optional"),
+    "client_crl": ("crl.pem", "site", "client_crl", "crl.pem"),
     "hsts_max_age": ("0", "site", "hsts_max_age", 0),
     "hsts_subdomains": ("on", "site", "hsts_subdomains", True),
     "hsts_preload": ("on", "site", "hsts_preload", True),
@@ -219,6 +222,8 @@ BASES: dict[str, dict[str, object]] = {
     "hsts_preload": {"acme": "shop.test", "hsts": True, "hsts_subdomains": True},
     "hsts_": {"acme": "shop.test", "hsts": True},
     "hsts": {"acme": "shop.test"},
+    "client_ca": {"acme": "shop.test"},
+    "client_": {"acme": "shop.test", "client_ca": "ca.pem"},
 }
 
 

@@ -63,6 +63,15 @@ def test_names_may_come_from_a_variable() -> None:
             {"canonical_host": "a.example", "server_name": "b.example"},
             "canonical_host: 'a.example' is no --server-name; add --server-name a.example",
         ),
+        (
+            {"client_auth": "require"},
+            "client_auth: there is nothing to verify certificates by; add --client-ca",
+        ),
+        (
+            {"client_crl": "crl.pem"},
+            "client_crl: there is nothing to verify certificates by; add --client-ca",
+        ),
+        ({"client_ca": "ca.pem"}, "client_ca: nothing is served over TLS here; add --cert or --acme"),
         ({"hsts_subdomains": True}, "hsts_subdomains: without --hsts it is for nothing; add --hsts"),
         ({"hsts": True}, "hsts: nothing is served over TLS here; add --cert or --acme"),
         (

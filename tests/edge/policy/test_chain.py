@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.http.client_cert import Identity
 from edge.http.events import RequestHead
 from edge.http.head import HeadLimits, HeadParser
 from edge.policy.chain import HEALTH, READY, Answered, Policy, Redirect
@@ -40,8 +41,10 @@ def policy(
 class Sent:
     """What a worker gets, taken apart as the worker does it."""
 
-    def __init__(self, head: RequestHead, peer: tuple[str, int] | None, rules: Policy) -> None:
-        request, self.request_id, self.client_address = rules.apply(head, rules.connect(peer), b"id-1")
+    def __init__(
+        self, head: RequestHead, peer: tuple[str, int] | None, rules: Policy, identity: Identity | None = None
+    ) -> None:
+        request, self.request_id, self.client_address = rules.apply(head, rules.connect(peer, identity), b"id-1")
         parts = wire.split_request(request)
         self.method, self.target, self.version, self.scheme = parts[:4]
         self.client, self.server = tuple(parts[4:6]), tuple(parts[6:8])

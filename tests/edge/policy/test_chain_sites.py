@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from edge.http.client_cert import Identity
 from edge.policy.chain import HEALTH, Answered, Origin, Policy
 from edge.policy.sites import EVERY_HOST, Site, Sites
 from tests.edge.policy.test_chain import PROXY, STRANGER, TRUSTED, Sent, parse, policy
@@ -175,3 +176,70 @@ def test_hosts_remembered_for_hsts_are_bounded() -> None:
     for number in range(1025):
         rules.add_hsts(b"%d.example" % number, TYPE)
     assert len(rules._hsts) == 1
+
+
+# Clients with certificates.
+
+OPEN, CLOSED, SECRET = (Site((f"{name}.example",), guard="" if name == "open" else name) for name in ("open", "a", "b"))
+GUARDED = Sites([OPEN, CLOSED, SECRET])
+JO = Identity("a.example", 0x0304, 0x1301, (b"leaf", b"middle"), "CN=Jo")
+
+
+def test_request_carries_what_its_client_has_proven() -> None:
+    rules = policy(sites=GUARDED)
+    head = parse(b"Client-Cert: :Zm9yZ2Vk:", b"Client-Cert-Chain: :Zm9yZ2Vk:", host=b"Host: a.example")
+    sent = Sent(head, STRANGER, rules, JO)
+    assert sent.values(b"client-cert") == [b":bGVhZg==:"]
+    assert sent.values(b"client-cert-chain") == [b":bWlkZGxl:"]
+    scheme, _, extension = sent.scheme.partition(b" ")
+    assert scheme == b"https"
+    assert b'"client_cert_name":"CN=Jo"' in extension
+
+
+@pytest.mark.parametrize("peer", [PROXY, None])
+def test_request_of_a_trusted_proxy_carries_the_proxys_certificate_and_no_other(peer: tuple[str, int] | None) -> None:
+    head = parse(b"Client-Cert: :Zm9yZ2Vk:", b"X-Forwarded-Proto: https", host=b"Host: a.example")
+    sent = Sent(head, peer, policy(sites=GUARDED, trust=TRUSTED), JO)
+    assert sent.values(b"client-cert") == [b":bGVhZg==:"]
+    assert sent.scheme.startswith(b"https {")
+    assert sent.values(b"x-forwarded-proto") == [b"https"]
+
+
+def test_forged_certificate_is_dropped_where_none_is_asked_for() -> None:
+    sent = Sent(parse(b"Client-Cert: :Zm9yZ2Vk:", host=b"Host: open.example"), STRANGER, policy(sites=GUARDED))
+    assert sent.values(b"client-cert") == []
+    assert sent.scheme == b"https"
+
+
+@pytest.mark.parametrize(
+    ("server_name", "host", "served"),
+    [
+        (None, b"open.example", True),
+        (None, b"a.example", False),
+        ("a.example", b"a.example", True),
+        ("a.example", b"open.example", False),
+        ("a.example", b"b.example", False),
+        ("b.example", b"a.example", False),
+    ],
+)
+def test_host_of_another_site_than_that_of_tls_is_misdirected_if_either_asks_for_certificates(
+    server_name: str | None, host: bytes, served: bool
+) -> None:
+    rules = policy(sites=GUARDED)
+    identity = JO._replace(server_name=server_name) if server_name is not None else None
+    origin = rules.connect(STRANGER, identity)
+    if served:
+        assert host in rules.apply(parse(host=b"Host: " + host), origin, b"id-1")[0]
+    else:
+        answer = refused(rules, origin, host=host)
+        assert (answer.status, answer.reason) == (
+            421,
+            f"host {host!r} is another site than the one that TLS was made for",
+        )
+
+
+def test_request_without_host_does_not_reach_a_site_that_tls_was_not_made_for() -> None:
+    rules = policy(sites=Sites([CLOSED, OPEN]))
+    start = b"GET / HTTP/1.0"
+    assert refused(rules, rules.connect(STRANGER), host=b"", start=start).status == 421
+    assert rules.apply(parse(start=start, host=b""), rules.connect(STRANGER, JO), b"id-1")[1] == b"id-1"

@@ -7,7 +7,7 @@ import pytest
 from edge.policy.sites import EVERY_HOST, Site, Sites, is_address
 
 SHOP = Site(("shop.example", "www.shop.example"), hsts=b"max-age=1")
-ANY_SHOP = Site(("*.shop.example", "192.0.2.7", "2001:db8::a"))
+ANY_SHOP = Site(("*.shop.example", "192.0.2.7", "2001:db8::a"), guard="clients")
 CERTIFIED = Site((), {"certified.example"}.__contains__)
 SITES = Sites([SHOP, ANY_SHOP, CERTIFIED])
 
@@ -57,6 +57,23 @@ def test_by_default_there_is_one_site_for_every_host() -> None:
     assert not EVERY_HOST.have_hsts
     assert SITES.have_hsts
     assert SITES.first is SHOP
+
+
+@pytest.mark.parametrize(
+    ("name", "site"),
+    [
+        ("shop.example", SHOP),
+        ("api.shop.example", ANY_SHOP),
+        ("certified.example", CERTIFIED),
+        ("x", SHOP),
+        (None, SHOP),
+    ],
+)
+def test_server_name_of_nobody_is_the_first_sites(name: str | None, site: Site) -> None:
+    assert SITES.of_name(name) is site
+    assert SITES.guard_of(name) == site.guard
+    assert SITES.have_guards
+    assert not EVERY_HOST.have_guards
 
 
 @pytest.mark.parametrize(
