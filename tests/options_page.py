@@ -37,12 +37,17 @@ def options_page() -> str:
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
+def shown(text: str) -> str:
+    """Return the text as Markdown shows it letter by letter, in a cell of a table."""
+    return re.sub(r"([|*_\[\]<>])", r"\\\1", text)
+
+
 def _row(option: Option) -> str:
     also = [f"`{flag}`" for flag in option.flags[1:]]
     # Those of edge itself follow from the flags.
     also += [f"`{name}`" for name in option.variables if option.is_argument or not name.startswith("EDGE_")]
     remark = f" (also {', '.join(also)})" if also else ""
-    return f"| {_spelling(option)} | {_cell(option.shown)} | {_cell(option.help)}{remark} |"
+    return f"| {_spelling(option)} | {shown(option.shown)} | {shown(option.help)}{remark} |"
 
 
 def _spelling(option: Option) -> str:
@@ -51,12 +56,7 @@ def _spelling(option: Option) -> str:
     flag = option.flags[0]
     if option.kind.switch:
         return f"`{flag}`, `--no-{flag.removeprefix('--')}`" if option.shown == "on" else f"`{flag}`"
-    return f"`{flag}` {_cell(option.kind.metavar)}"
-
-
-def _cell(text: str) -> str:
-    """Return the text as Markdown shows it letter by letter, in a cell of a table."""
-    return re.sub(r"([|*_\[\]<>])", r"\\\1", text)
+    return f"`{flag}` {shown(option.kind.metavar)}"
 
 
 if __name__ == "__main__":

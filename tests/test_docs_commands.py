@@ -95,6 +95,7 @@ RUN_ELSEWHERE = {
     "python tests/check.py": ".ci/run",
     "python -m pytest": "tests/check.py",
     "python -m tests.options_page": "tests/test_docs.py",
+    "python -m tests.toml_page": "tests/test_docs.py",
     "python -P -m edge_backend": "tests/process/server.py",
     "python -P -m edge_certs": "tests/process/test_acme_serve.py",
     "ruff format": "tests/check.py",

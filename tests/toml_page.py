@@ -10,6 +10,7 @@ from edge.config_sites import AppPlan
 from edge.config_toml import ROUTE, SITE, TARGETS
 from edge.given import options_by_key
 from edge.options import Option
+from tests.options_page import shown
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/reference/edge-toml.md"
 
@@ -103,22 +104,18 @@ def _tables() -> str:
 
 def _table(options: Mapping[str, Option]) -> str:
     rows = [
-        f"| `{key}` | {_value(option)} | {_cell(option.shown)} | {_help(option)} |" for key, option in options.items()
+        f"| `{key}` | {_value(option)} | {shown(option.shown)} | {_help(option)} |" for key, option in options.items()
     ]
     return "| key | value | default | |\n| --- | --- | --- | --- |\n" + "\n".join(rows)
 
 
 def _value(option: Option) -> str:
-    metavar = "true\\|false" if option.kind.switch else _cell(option.kind.metavar)
+    metavar = "true\\|false" if option.kind.switch else shown(option.kind.metavar)
     return f"{metavar}, or several" if option.kind.repeat else metavar
 
 
 def _help(option: Option) -> str:
-    return _cell(option.help.removesuffix("; repeatable"))
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", r"\|")
+    return shown(option.help.removesuffix("; repeatable"))
 
 
 if __name__ == "__main__":
