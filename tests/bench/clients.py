@@ -46,10 +46,11 @@ class Exchanges:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
-def run_wrk(port: int, target: str, *, seconds: int, connections: int) -> Load:
+def run_wrk(port: int, target: str, *, seconds: int, connections: int, fields: tuple[str, ...] = ()) -> Load:
     """Load `target` with keep-alive connections of one thread; raises when wrk itself fails."""
     script = str(Path(__file__).with_name("load.lua"))
-    shape = ("-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", script)
+    more = tuple(f"-H{field}" for field in fields)
+    shape = ("-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", *more, "-s", script)
     argv = (find_program("wrk") or "wrk", *shape, f"https://localhost:{port}{target}")
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=seconds + 30)
     return parse_wrk(done.stdout)
@@ -149,6 +150,17 @@ def allow_files(count: int) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     top = count if hard == resource.RLIM_INFINITY else min(count, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, top), hard))
+
+
+def find_tag(port: int, target: str) -> str:
+    """Return the entity tag of a file."""
+    with _connect(port, _context()) as connection:
+        connection.sendall(REQUEST % (target.encode(), b"close"))
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    tags = re.findall(rb"^etag: (\S+)\r$", answer, re.IGNORECASE | re.MULTILINE)
+    if len(tags) != 1:
+        raise ValueError(f"answer {answer[:200]!r}, one ETag wanted")
+    return str(tags[0].decode())
 
 
 def _exchange(exchanges: Exchanges, port: int, deadline: float, reconnect: bool) -> None:

@@ -15,7 +15,7 @@ from tests.bench import procfs
 from tests.bench.stacks import find_program
 
 PACKAGES = ("uvloop", "httptools", "uvicorn", "granian")
-VERSION_FLAGS = {"nginx": "-v", "haproxy": "-v", "wrk": "-v"}
+VERSION_FLAGS = {"nginx": "-v", "haproxy": "-v", "caddy": "version", "wrk": "-v"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,8 @@ def _choose(only: list[str], work: works.Work) -> list[stacks.Stack]:
             continue
         if work.http2 and not stack.http2:
             print(f"left out: {stack.title}: speaks no HTTP/2")
+        elif work.static and not stack.static:
+            print(f"left out: {stack.title}: serves no files")
         elif missing := stack.missing():
             print(f"left out: {stack.title}: {missing} is not installed")
         else:
@@ -148,6 +150,7 @@ def _site(shared: Path, *, log: bool) -> Iterator[stacks.Site]:
     with tempfile.TemporaryDirectory(dir=shared) as name:
         folder = Path(name)
         folder.chmod(0o711)
+        works.write_files(folder / "files")
         port = serving.find_free_port()
         yield stacks.Site(folder, port, shared / "cert.pem", shared / "key.pem", log)
 

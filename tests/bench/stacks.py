@@ -42,7 +42,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A stack: `missing()` names what is not installed or is empty, `commands(site)` writes its configuration."""
+    """A stack: `missing()` names what is not installed or is empty, `commands(site)` writes its configuration.
+
+    A `static` one serves the files of the site's folder `files` below /static/.
+    """
 
     name: str
     title: str
@@ -50,14 +53,16 @@ class Stack:
     commands: Callable[[Site], list[Command]]
     logs: tuple[str, ...]
     http2: bool = True
+    static: bool = False
 
 
 def all_stacks() -> dict[str, Stack]:
     """Return the stacks by name, edge first."""
     stacks = [
-        Stack("edge", "edge", _needs_modules("edge.__main__"), _edge, ("edge.out", "edge.err")),
-        Stack("nginx", "nginx + uvicorn", _needs("nginx"), _nginx, ("access.log",)),
+        Stack("edge", "edge", _needs_modules("edge.__main__"), _edge, ("edge.out", "edge.err"), static=True),
+        Stack("nginx", "nginx + uvicorn", _needs("nginx"), _nginx, ("access.log",), static=True),
         Stack("haproxy", "haproxy + uvicorn", _needs("haproxy"), _haproxy, ("haproxy.out",)),
+        Stack("caddy", "caddy + uvicorn", _needs("caddy"), _caddy, ("access.log",), static=True),
         Stack(
             "uvicorn", "uvicorn, TLS", _needs_modules("uvicorn"), _uvicorn, ("uvicorn.out", "uvicorn.err"), http2=False
         ),
@@ -93,7 +98,8 @@ def _edge(site: Site) -> list[Command]:
     files = ("--cert", str(site.cert), "--key", str(site.key))
     where = ("--bind", f"127.0.0.1:{site.port}", "--workers", "1", "--edges", "1", *MANY)
     log = "--access-log" if site.log else "--no-access-log"
-    return [Command("edge", (sys.executable, "-m", "edge", "serve", *files, *where, log, TARGET))]
+    static = ("--static", f"/static={site.folder / 'files'}")
+    return [Command("edge", (sys.executable, "-m", "edge", "serve", *files, *where, *static, log, TARGET))]
 
 
 def _uvicorn(site: Site) -> list[Command]:
@@ -127,6 +133,15 @@ def _haproxy(site: Site) -> list[Command]:
     config.write_text(HAPROXY.format(folder=site.folder, port=site.port, pem=pem, log=log))
     argv = (find_program("haproxy") or "haproxy", "-db", "-f", str(config))
     return [_application(site), Command("haproxy", argv)]
+
+
+def _caddy(site: Site) -> list[Command]:
+    config = site.folder / "Caddyfile"
+    log = f"log {{ \n output file {site.folder}/access.log \n }}" if site.log else ""
+    config.write_text(CADDY.format(folder=site.folder, port=site.port, cert=site.cert, key=site.key, log=log))
+    argv = (find_program("caddy") or "caddy", "run", "--adapter", "caddyfile", "--config", str(config))
+    # One thread, as the others.
+    return [_application(site), Command("caddy", ("/usr/bin/env", "GOMAXPROCS=1", *argv))]
 
 
 def _application(site: Site) -> Command:
@@ -163,6 +178,7 @@ http {{
     server_name localhost;
     ssl_certificate {cert};
     ssl_certificate_key {key};
+    location /static/ {{ alias {folder}/files/; }}
     location / {{
       proxy_pass http://app;
       proxy_http_version 1.1;
@@ -200,4 +216,24 @@ frontend https
   default_backend app
 backend app
   server app unix@{folder}/app.sock
+"""
+
+# Its defaults, but: no administration, no certificates of its own, the log to a file.
+CADDY = """\
+{{
+  admin off
+  auto_https off
+}}
+https://localhost:{port} {{
+  bind 127.0.0.1
+  tls {cert} {key}
+  {log}
+  handle_path /static/* {{
+    root * {folder}/files
+    file_server
+  }}
+  handle {{
+    reverse_proxy unix/{folder}/app.sock
+  }}
+}}
 """

@@ -1,8 +1,10 @@
-"""What is measured: four kinds of work, each a function from a running stack to its figures."""
+"""What is measured: kinds of work, each a function from a running stack to its figures."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from tests.bench import clients
 from tests.bench.report import Column, Goal
@@ -14,6 +16,15 @@ HTTP2_CONNECTIONS = {16: 16, 100: 8}  # by streams: beside what runs, 1,024 requ
 IDLE_CONNECTIONS = 1000
 WARM_UP = 1
 MIB = 1024 * 1024
+FILES = {"1k.bin": 1024, "100k.bin": 100 * 1024, "10m.bin": 10 * MIB}
+# What is asked for: a name for it, the file, fields, connections.
+STATIC: tuple[tuple[str, str, tuple[str, ...], int], ...] = (
+    ("1k", "1k.bin", (), CONNECTIONS),
+    ("304", "1k.bin", (), CONNECTIONS),
+    ("range", "10m.bin", ("Range: bytes=1000000-1001023",), CONNECTIONS),
+    ("100k", "100k.bin", (), CONNECTIONS),
+    ("10m", "10m.bin", (), LARGE_CONNECTIONS),
+)
 
 Figures = tuple[dict[str, float], tuple[str, ...]]
 
@@ -23,7 +34,7 @@ class Work:
     """A kind of work: `measure(running, seconds)` gives the figures of `columns` and the faults.
 
     `ratios` are the columns that are compared; `timed` is whether the seconds matter; `http2`: only stacks that speak
-    HTTP/2 can be measured.
+    HTTP/2 can be measured; `static`: only those that serve files.
     """
 
     name: str
@@ -34,11 +45,12 @@ class Work:
     goals: tuple[Goal, ...] = ()
     timed: bool = True
     http2: bool = False
+    static: bool = False
 
 
 def all_works() -> dict[str, Work]:
     """Return the kinds of work by name."""
-    works = (_small(), _handshake(), _idle(), _large(), _http2(16), _http2(100), _http2_large())
+    works = (_small(), _handshake(), _idle(), _large(), _http2(16), _http2(100), _http2_large(), _static())
     return {work.name: work for work in works}
 
 
@@ -157,6 +169,60 @@ def measure_large(running: Running, seconds: int) -> Figures:
         faults += load.faults
         values["memory"] = after.memory / MIB
     return values, tuple(faults)
+
+
+def write_files(folder: Path) -> None:
+    """Make what is served as it lies there: bytes that nothing compresses."""
+    folder.mkdir(mode=0o755)
+    for name, size in FILES.items():
+        (folder / name).write_bytes(os.urandom(size))
+        os.utime(folder / name, (1_700_000_000, 1_700_000_000))  # a site that was built some time ago
+
+
+def measure_static(running: Running, seconds: int) -> Figures:
+    """Measure what each kind of request for a file costs; each has to be in the access log."""
+    port, faults, values = running.site.port, list[str](), dict[str, float]()
+    for key, name, fields, connections in STATIC:
+        target = f"/static/{name}?{key}"
+        if key == "304":
+            fields = (f"If-None-Match: {clients.find_tag(port, target)}",)
+        clients.run_wrk(port, target, seconds=WARM_UP, connections=connections, fields=fields)
+        token = target.encode()
+        lines, before = running.settle_lines(token), running.read_usage()
+        load = clients.run_wrk(port, target, seconds=seconds, connections=connections, fields=fields)
+        logged = running.wait_lines(token, lines + load.requests) - lines
+        after = running.read_usage(memory=True)
+        values[key] = _micro(after.cpu - before.cpu, load.requests)
+        values["memory"] = after.memory / MIB
+        if key == "10m":
+            values["carried"] = load.size / 1e6 / max(after.cpu - before.cpu, 1e-9)
+        faults += (*load.faults, *_check_size(key, load), *_check_log(running, load.requests, logged, connections))
+    return values, tuple(faults)
+
+
+def _check_size(key: str, load: clients.Load) -> tuple[str, ...]:
+    """Hold the bytes of an answer against what was asked for: content, and a head of less than 1 KiB."""
+    content = {"1k": 1024, "range": 1024, "304": 0, "100k": FILES["100k.bin"], "10m": FILES["10m.bin"]}[key]
+    size = load.size / max(load.requests, 1)
+    # What was under way at the end counts with its bytes and not as a request.
+    slack = LARGE_CONNECTIONS * content / max(load.requests, 1)
+    return () if content < size < content + 1024 + slack else (f"{key}: {size:.0f} bytes an answer",)
+
+
+def _static() -> Work:
+    columns = (
+        Column("1k", "1 KiB: CPU us/request", 1),
+        Column("304", "304", 1),
+        Column("range", "1 KiB of 10 MiB", 1),
+        Column("100k", "100 KiB", 1),
+        Column("10m", "10 MiB", 0),
+        Column("carried", "10 MiB: MB/CPU second"),
+        Column("memory", "memory MiB", 1),
+    )
+    goals = (Goal("1k", "nginx", 1.2), Goal("10m", "nginx", 1.0))
+    ratios = ("1k", "304", "range", "100k", "10m", "carried")
+    title = f"files, {CONNECTIONS} connections, {LARGE_CONNECTIONS} for those of 10 MiB"
+    return Work("static", title, measure_static, columns, ratios, goals, static=True)
 
 
 def _small() -> Work:
