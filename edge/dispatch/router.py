@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 from edge.dispatch.target import Target
 from edge.http.events import RequestHead
 
-# Hosts that were looked up are remembered, so many of them: their spelling is the client's choice.
+# Hosts and targets that were looked up are remembered, so many of them: their spelling is the client's choice.
 _MEMORY: Final = 1024
+_LONGEST: Final = 256
 
 # What makes a path differ from how it is read: an escape, an empty or a dot segment, a backslash.
 _UNPLAIN: Final = re.compile(rb"%|//|/\.|\\")
@@ -33,9 +34,20 @@ class Routes:
         # The longest first. A prefix ends at a slash, so that /api does not serve /apiary.
         prefixes = sorted(routes, key=lambda route: len(route.prefix), reverse=True)
         self._routes = [(route.prefix.rstrip(b"/") + b"/", route.target) for route in prefixes]
+        self._found: dict[bytes, Target] = {}
 
     def find(self, target: bytes) -> Target:
         """Return who serves a request target; one without a path (`*`) belongs to the route of `/`."""
+        found = self._found.get(target)
+        if found is None:
+            found = self._search(target)
+            if len(target) <= _LONGEST:
+                if len(self._found) >= _MEMORY:
+                    self._found.clear()
+                self._found[target] = found
+        return found
+
+    def _search(self, target: bytes) -> Target:
         path = plain_path(target) + b"/" if target[:1] == b"/" else b"/"
         for prefix, found in self._routes:
             if path.startswith(prefix):

@@ -73,17 +73,16 @@ def plan_answer(facts: Facts, conditions: dict[bytes, bytes], *, is_get: bool, n
         return Plan(412, 0, [], [])
     if outcome is Outcome.NOT_MODIFIED:
         return Plan(304, 0, facts.kept_fields, [])
-    whole = plan_whole(facts)
     asked = conditions.get(b"range")
     # RFC 9110 section 14.2: Range is defined for GET only.
     if asked is None or not is_get or not range_applies(conditions, facts.validators, now):
-        return whole
+        return plan_whole(facts)
     try:
         spans = parse_range(asked, facts.size)
     except UnsatisfiableError:
         return Plan(416, 0, [b"content-range", b"bytes */%d" % facts.size], [])
     if not spans:
-        return whole
+        return plan_whole(facts)
     if len(spans) > 1:
         return _plan_parts(facts, spans, boundary)
     span = spans[0]

@@ -20,7 +20,7 @@ IDLE = 5.0
 # Of one folder: entries, bytes of content in memory, and files that are open. --max-connections leaves 30 % of a
 # process's files for everything else: 300 of the usual 1,024.
 MAX_ENTRIES = 1024
-MAX_KEPT = 16 * 1024 * 1024
+MAX_KEPT = 32 * 1024 * 1024
 MAX_OPEN = 64
 
 

@@ -69,7 +69,7 @@ def evaluate(conditions: dict[bytes, bytes], validators: Validators) -> Outcome:
     elif (since := _date_of(conditions, b"if-unmodified-since")) is not None and validators.modified > since:
         return Outcome.FAILED
     if (none_match := conditions.get(b"if-none-match")) is not None:
-        if none_match.strip() == b"*" or validators.tag in [tag.removeprefix(b"W/") for tag in _parse_tags(none_match)]:
+        if none_match == validators.tag or _names_weakly(none_match, validators.tag):
             return Outcome.NOT_MODIFIED
     elif (since := _date_of(conditions, b"if-modified-since")) is not None and validators.modified <= since:
         return Outcome.NOT_MODIFIED
@@ -88,6 +88,10 @@ def range_applies(conditions: dict[bytes, bytes], validators: Validators, now: i
     if _ONE_TAG.fullmatch(value):
         return value == validators.tag
     return value == format_date(validators.modified) and validators.modified < now
+
+
+def _names_weakly(value: bytes, tag: bytes) -> bool:
+    return value.strip() == b"*" or tag in [found.removeprefix(b"W/") for found in _parse_tags(value)]
 
 
 def _date_of(conditions: dict[bytes, bytes], name: bytes) -> int | None:

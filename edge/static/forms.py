@@ -14,7 +14,7 @@ from edge.static.negotiate import CODINGS, choose_coding
 from edge.static.root import NotServedError, OpenFile, Root
 
 # Files up to this size are read at once, and kept in memory.
-MAX_KEPT_FILE = 64 * 1024
+MAX_KEPT_FILE = 128 * 1024
 # A change shows in a file's time only at the next tick of a clock; on some file systems that is a whole second. Until
 # then the same size and times are no proof of the same content.
 _SETTLED = 2.0
@@ -35,11 +35,13 @@ class FolderFoundError(Exception):
 class Form:
     """One form of a file: as it is, or compressed. It has its content, or holds the file open."""
 
-    __slots__ = ("content", "facts", "file", "identity", "is_settled", "whole")
+    __slots__ = ("content", "facts", "file", "identity", "is_settled", "length", "mark", "whole")
 
     def __init__(self, facts: Facts, file: OpenFile, content: bytes | None) -> None:
         self.facts = facts
         self.whole = plan_whole(facts)  # what most requests get
+        self.length = b"%d" % facts.size
+        self.mark = b"\nif-none-match\n" + facts.validators.tag  # in a request of who has it
         self.identity = file.identity
         self.content = content
         self.file = file if content is None else None
@@ -79,7 +81,8 @@ class Entry:
         return self.coded.get(choose_coding(accepted, self.coded), self.plain)
 
     def release(self) -> None:
-        """Let go of its files."""
+        """Let go of its files; it is good for nothing from now on."""
+        self.fresh_until = 0.0
         for form in self.forms:
             form.release()
 

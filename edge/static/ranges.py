@@ -11,6 +11,7 @@ MAX_RANGES = 16
 # Runs with fewer bytes between them are sent as one: the head of a part is longer than that.
 _MERGE_GAP = 128
 
+_ONE = re.compile(rb"bytes=([0-9]{1,19})-([0-9]{1,19})")
 _UNIT = re.compile(rb"bytes[ \t]*=[ \t]*(.*)", re.IGNORECASE | re.DOTALL)
 # Nineteen digits are what 64 bits hold.
 _SPEC = re.compile(rb"(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))")
@@ -35,6 +36,8 @@ def parse_range(value: bytes, size: int) -> list[Span]:
 
     Raises UnsatisfiableError if it is well formed and asks for nothing that there is.
     """
+    if (one := _ONE.fullmatch(value)) is not None and int(one[1]) <= int(one[2]) and int(one[1]) < size:
+        return [Span(int(one[1]), min(int(one[2]) + 1, size))]  # what nearly everybody asks for
     match = _UNIT.fullmatch(value.strip())
     if match is None or match[1].count(b",") >= MAX_RANGES:
         return []

@@ -31,6 +31,9 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 # Linux: read what is in memory, and nothing else (preadv2). A call without flags may wait.
 _NOWAIT = getattr(os, "RWF_NOWAIT", 0)
 
+# Up to here it costs less to copy what was read than to ask first.
+_SMALL = 16 * 1024
+
 # What opening says of a symbolic link: ELOOP, of a directory ENOTDIR; FreeBSD and NetBSD have their own.
 _IS_LINK = frozenset((errno.ELOOP, errno.ENOTDIR, errno.EMLINK, getattr(errno, "EFTYPE", errno.ELOOP)))
 
@@ -75,15 +78,22 @@ class OpenFile:
         if not self._users:
             os.close(self.descriptor)
 
-    def has_at_hand(self, position: int) -> bool:
-        """Tell whether reading there would not wait for a disk; True where the system cannot tell."""
+    def read_now(self, start: int, size: int) -> bytes | None:
+        """Return what `read` would, if no disk has to be waited for; None if one has.
+
+        Where the system cannot tell, it may be waited for. Raises OSError.
+        """
+        # Of much, the last byte stands for all: what is read in one go is forgotten in one go.
+        probe = bytearray(size if size <= _SMALL else 1)
         try:
-            os.preadv(self.descriptor, (bytearray(1),), position, _NOWAIT)
+            count = os.preadv(self.descriptor, (probe,), start + size - len(probe), _NOWAIT)
         except BlockingIOError:
-            return False
-        except OSError:
-            return True
-        return True
+            return None
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+            count = 0
+        return bytes(probe) if count == size else self.read(start, size)
 
     def read(self, start: int, size: int) -> bytes:
         """Return up to `size` bytes from `start` on; fewer only where the file ends.

@@ -105,13 +105,13 @@ class Transfer:
     def _read(self, span: Span) -> None:
         """Read a run of the file, in a thread if the disk has to be waited for."""
         size = span.stop - span.start
-        if self._file.has_at_hand(span.stop - 1):
-            try:
-                data = self._file.read(span.start, size)
-            except OSError as error:
-                self._fail(str(error.strerror).lower())
-            else:
-                self._take(data, size)
+        try:
+            data = self._file.read_now(span.start, size)
+        except OSError as error:
+            self._fail(str(error.strerror).lower())
+            return
+        if data is not None:
+            self._take(data, size)
             return
         self._is_due = True
         self._file.hold()

@@ -50,7 +50,7 @@ class Scene:
         head.lines = list(lines)
         exchange = Exchange(client or MemoryClient(), head, b"id", b"203.0.113.7", self.now)
         exchange.target = self.target
-        self.target.submit(exchange, b"request")
+        self.target.submit(exchange, b"\n".join([method, target, *lines]))
         return exchange
 
     async def get(self, target: bytes, *lines: bytes, method: bytes = b"GET") -> tuple[int, dict[bytes, bytes], bytes]:
@@ -125,6 +125,10 @@ async def test_conditions_are_weighed(scene: Scene) -> None:
     assert kept[b"etag"] == fields[b"etag"]
     assert b"content-length" not in kept
     assert (await scene.get(b"/static/a.txt", b'if-match\n"x"'))[0] == 412
+    both = (b"if-none-match\n" + fields[b"etag"], b'if-match\n"x"')
+    assert (await scene.get(b"/static/a.txt", *both))[0] == 412  # it comes first
+    assert (await scene.get(b"/static/a.txt", b"if-none-match\nW/" + fields[b"etag"]))[0] == 304
+    assert (await scene.get(b"/static/a.txt", b"x-note\nif-unchanged"))[0] == 200  # a value that begins like a name
 
 
 @in_loop
