@@ -6,6 +6,7 @@ call, and all of them leave in one system call.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -13,7 +14,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -314,3 +315,15 @@ def set_up_logging(logs: LogSettings) -> str:
     logger.setLevel(level)
     logger.propagate = False
     return ""
+
+
+@contextlib.contextmanager
+def logging_set_up(logs: LogSettings) -> Iterator[str]:
+    """Do the same within the block, in a program whose logging is its own; what `--log-config` says of others stays."""
+    logger = logging.getLogger("edge")
+    before = logger.handlers[:], logger.propagate, logger.parent, logger.level
+    try:
+        yield set_up_logging(logs)
+    finally:
+        logger.handlers[:], logger.propagate, logger.parent, level = before
+        logger.setLevel(level)

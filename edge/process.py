@@ -412,10 +412,14 @@ class EdgeProcess:
         self.check_drained()
 
     def stop(self) -> None:
-        """End now; what is cut off gets its answer, if it had none, and its line in the log."""
+        """End now."""
+        self.cut_off()
+        self._drained.set()
+
+    def cut_off(self) -> None:
+        """End the connections; what is cut off gets its answer, if it had none, and its line in the log."""
         for connection in list(self.connections):
             connection.cut_off()
-        self._drained.set()
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -56,9 +56,7 @@ def serve(
     watch = CertificateWatch(watched_files(settings.tls, kept), guard_files(settings.sites))
     certificates = load_certificates(settings.tls, kept, is_start=True)
     watch.follow(certificates)
-    tls, remarks = _tls(settings, certificates, kept)
-    if tls is not None:
-        tls.guards = load_guards(settings.sites)
+    tls, remarks = open_tls(settings, certificates, kept)
     with run_directory(settings.run.pid_file) as run_dir, contextlib.ExitStack() as stack:
         if predecessor is not None:
             listeners = predecessor.listeners
@@ -107,10 +105,22 @@ def _listeners(
     return [*opened, *listeners], remarks
 
 
+def open_tls(
+    settings: ServeSettings, certificates: list[Certificate], kept: KeptCertificates | None
+) -> tuple[TlsServer | None, list[str]]:
+    """Return what TLS is served with, and remarks for the operator.
+
+    Raises CertificateError: `--dev` has no authority to sign with, or what clients are held against cannot be read.
+    """
+    tls, remarks = _tls(settings, certificates, kept)
+    if tls is not None:
+        tls.guards = load_guards(settings.sites)
+    return tls, remarks
+
+
 def _tls(
     settings: ServeSettings, certificates: list[Certificate], kept: KeptCertificates | None
 ) -> tuple[TlsServer | None, list[str]]:
-    """Return what TLS is served with, and remarks for the operator."""
     if settings.tls.dev:
         maker = DevMaker.open(settings.tls)
         return TlsServer.serving(MadeSites(maker, protocols_for(settings.tls.http2))), [maker.remark]

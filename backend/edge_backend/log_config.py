@@ -7,6 +7,7 @@ What the server logs goes where the file sends the logger `edge`; if it does not
 from __future__ import annotations
 
 import configparser
+import copy
 import json
 import logging
 import logging.config
@@ -39,8 +40,12 @@ def apply_log_config(path: str) -> str:
         raise LoadError(
             f"--log-config {path}: {_reason(error)}; see logging.config in Python's documentation"
         ) from None
-    _adopt(names)
-    return "gunicorn.access" if "gunicorn.access" in names and "uvicorn.access" not in names else "uvicorn.access"
+    return _adopt(names)
+
+
+def apply_log_table(table: dict[str, Any]) -> str:
+    """Do the same with what is in such a file; the table stays as it is. Raises what `dictConfig` does."""
+    return _adopt(_apply_dict(copy.deepcopy(table)))
 
 
 def _is_ini(file: Path) -> bool:
@@ -79,14 +84,15 @@ def _apply_ini(text: str) -> set[str]:
     return {parser.get(section, "qualname", fallback="") for section in parser.sections()}
 
 
-def _adopt(names: set[str]) -> None:
-    """Let the server's loggers follow the file, which may never have heard of them."""
+def _adopt(names: set[str]) -> str:
+    """Let the server's loggers follow what may never have heard of them; return the logger of the access log."""
+    access = "gunicorn.access" if "gunicorn.access" in names and "uvicorn.access" not in names else "uvicorn.access"
     # By its default a file disables the loggers that are there and that it does not name.
     for name, logger in logging.root.manager.loggerDict.items():
         if name.partition(".")[0] == "edge" and isinstance(logger, logging.Logger):
             logger.disabled = False
     if "edge" in names:
-        return
+        return access
     own = logging.getLogger("edge")
     own.handlers.clear()
     own.setLevel(logging.NOTSET)
@@ -97,6 +103,7 @@ def _adopt(names: set[str]) -> None:
         own.parent = logging.getLogger("gunicorn.error")
     else:
         own.parent = logging.root
+    return access
 
 
 def _reason(error: BaseException) -> str:
