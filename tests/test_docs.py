@@ -102,6 +102,12 @@ def test_every_page_is_reachable_from_the_index() -> None:
     assert reached >= set(DOCS.rglob("*.md"))
 
 
+@pytest.mark.parametrize("page", PAGES, ids=id_of)
+def test_files_of_the_source_that_a_page_names_are_there(page: Path) -> None:
+    for name in re.findall(r"`((?:edge|backend|certs|tests|examples)/[\w./-]+)`", page.read_text()):
+        assert (ROOT / name).exists(), name
+
+
 def test_page_of_the_options_is_made_from_the_source() -> None:
     assert PAGE.read_text() == options_page(), "run python -m tests.options_page"
 
