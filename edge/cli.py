@@ -8,6 +8,7 @@ import click
 
 from edge import __version__, cli_control
 from edge.cli_cert.group import cert_group
+from edge.cli_compat import group as cli_compat
 from edge.cli_compose import compose_group
 from edge.cli_trust.group import trust_group
 from edge.config import SECTIONS, all_options, section_options
@@ -153,6 +154,10 @@ serve_command = click.Command(
     help=_SERVE_HELP,
 )
 _program.add_command(serve_command)
+for command in cli_compat.commands(
+    lambda words: int(serve_command.main(words, "edge serve", standalone_mode=False) or 0)
+):
+    _program.add_command(command)
 _program.add_command(cert_group)
 _program.add_command(compose_group)
 _program.add_command(trust_group)

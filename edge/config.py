@@ -18,7 +18,7 @@ from edge.config_listen import ListenSettings, all_binds
 from edge.config_logs import LogSettings
 from edge.config_plans import Base, plan_sites
 from edge.config_pool import PoolSettings, RunSettings
-from edge.config_reload import ReloadSettings
+from edge.config_reload import ReloadSettings, with_extra_files
 from edge.config_site import SiteSettings, refuse_site_contradictions
 from edge.config_sites import SITE_PARTS, AppPlan, SiteParts, SitePlan, static_routes
 from edge.config_static import StaticSettings, refuse_static_contradictions
@@ -229,7 +229,7 @@ def _put_together(
     def part(kind: type[T], **others: Any) -> T:
         return kind(**{**own_values(kind, values), **others})
 
-    values = without_deflate(parsed)
+    values = with_extra_files(without_deflate(parsed))
     acme = part(AcmeSettings)
     sites = sites or (SitePlan(base.routes, (), pair_files(parsed), acme.certificates, base.parts),)
     groups = (*acme.certificates, *(group for site in sites for group in site.acme))

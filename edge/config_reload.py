@@ -1,11 +1,13 @@
 """The options of development: when code changes, workers are replaced by ones that run the new code."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge.errors import ConfigError
-from edge.options import Kind, directory, seconds, setting, switch
+from edge.options import Kind, Option, directory, files, seconds, setting, switch
 
 INCLUDED = ("*.py",)
 # Hidden files and folders, what Python, editors and package managers write, and environments with their packages.
@@ -31,6 +33,11 @@ def _pattern() -> Kind:
     return Kind("PATTERN", parse)
 
 
+_EXTRA_FILES = Option(
+    ("--reload-extra-file",), files(), "file that is watched as well, wherever it is; repeatable", "none"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class ReloadSettings:
     """Whether code is watched, where, and which files of it. Empty `dirs` are where the application is."""
@@ -43,6 +50,7 @@ class ReloadSettings:
         "--reload-paths",
         shown="--app-dir",
         help="directory that is watched, with those in it; repeatable",
+        beside=(_EXTRA_FILES,),
     )
     includes: tuple[str, ...] = setting(
         (),
@@ -63,3 +71,16 @@ class ReloadSettings:
     def folders(self, app_dir: str) -> list[Path]:
         """Return the directories that are watched, absolute."""
         return [Path(path).resolve() for path in self.dirs or (app_dir or ".",)]
+
+
+def with_extra_files(parsed: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the parsed values of the options with what `--reload-extra-file` says in the place of others."""
+    paths = [Path(os.path.abspath(path)) for path in parsed.get("reload_extra_file", ())]
+    if not paths:
+        return parsed
+    folders = parsed.get("reload_dir") or (parsed.get("app_dir") or os.getcwd(),)
+    return {
+        **parsed,
+        "reload_dir": tuple(dict.fromkeys((*folders, *(str(path.parent) for path in paths)))),
+        "reload_include": (*parsed.get("reload_include", ()), *dict.fromkeys(path.name for path in paths)),
+    }

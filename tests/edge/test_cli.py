@@ -154,13 +154,13 @@ def test_command_alone_prints_its_help_and_fails(capsys: pytest.CaptureFixture[s
     assert cli.main([]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert "serve    Serve an ASGI application" in err
+    assert "serve     Serve an ASGI application" in err
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help_lists_the_commands(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([flag]) == 0
-    assert "serve    Serve an ASGI application" in capsys.readouterr().out
+    assert "serve     Serve an ASGI application" in capsys.readouterr().out
 
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:

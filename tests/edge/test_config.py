@@ -187,6 +187,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "max_crashes": ("3", "pool", "max_crashes", 3),
     "reload": ("on", "reload", "on", True),
     "reload_dir": ("/tmp", "reload", "dirs", ("/tmp",)),
+    "reload_extra_file": ("/etc/a.ini", "reload", "includes", ("a.ini",)),
     "reload_include": ("*.html", "reload", "includes", ("*.html",)),
     "reload_exclude": ("tests", "reload", "excludes", ("tests",)),
     "reload_delay": ("1s", "reload", "delay", 1.0),

@@ -42,3 +42,14 @@ def test_directory_that_is_not_there_is_refused() -> None:
 def test_development_takes_one_worker_unless_told_otherwise() -> None:
     assert build_settings({"app": "a:app", "reload": True}).pool.workers == 1
     assert build_settings({"app": "a:app", "reload": True, "workers": 3}).pool.workers == 3
+
+
+def test_extra_file_is_watched_in_its_own_directory_beside_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/usr")
+    settings = build_settings(
+        {"app": "a", "reload_extra_file": ["/etc/a.ini", "lib/b.ini"], "reload_include": "*.html"}
+    )
+    assert settings.reload.dirs == ("/usr", "/etc", "/usr/lib")
+    assert settings.reload.includes == ("*.html", "a.ini", "b.ini")
+    named = build_settings({"app": "a", "reload_extra_file": "/etc/a.ini", "reload_dir": "/srv"})
+    assert named.reload.dirs == ("/srv", "/etc")
