@@ -22,6 +22,7 @@ _PROXY_HEADERS = Option(
 class ForwardSettings:
     """Whose forwarding fields are believed: peers in these networks, and those on Unix sockets.
 
+    `proxy_protocol` are the peers that say whom they have in front of them before anything else; None: on Unix sockets.
     `hops` is how many entries of X-Forwarded-For are taken from the nearest on; 0: as many as trusted proxies wrote.
     """
 
@@ -43,6 +44,13 @@ class ForwardSettings:
         shown="none",
         help="proxies in front: entries of X-Forwarded-For beyond so many are not looked at",
     )
+    proxy_protocol: tuple[Trusted | None, ...] = setting(
+        (),
+        networks(),
+        "--proxy-protocol",
+        shown="nobody",
+        help="peers whose connections begin with a PROXY header, version 1 or 2; CIDR, unix or *; repeatable",
+    )
 
 
 def forward_settings(parsed: Mapping[str, Any]) -> ForwardSettings:
@@ -51,4 +59,4 @@ def forward_settings(parsed: Mapping[str, Any]) -> ForwardSettings:
     if parsed.get("proxy_headers") is False:
         trusted = ()
     networks = tuple(network for network in trusted if network is not None)
-    return ForwardSettings(networks, None in trusted, parsed.get("forwarded_hops", 0))
+    return ForwardSettings(networks, None in trusted, parsed.get("forwarded_hops", 0), parsed.get("proxy_protocol", ()))

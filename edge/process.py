@@ -39,7 +39,7 @@ from edge.net.service import Connection
 from edge.net.stream import ClientStream
 from edge.observe import STDOUT, AccessLog, Clock, Output, wants_colors, wants_json
 from edge.policy.chain import HEALTH, READY, Policy, Redirect
-from edge.policy.forwarded import TrustedProxies
+from edge.policy.forwarded import TrustedProxies, announcers
 from edge.sites import build_sites
 from edge.targets import Targets
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
@@ -217,12 +217,13 @@ class EdgeProcess:
     async def _listen(self, loop: asyncio.AbstractEventLoop, listener: Listener) -> asyncio.AbstractServer:
         tls = self._tls if listener.tls else None
         policy = self._policy(listener)
+        announces = announcers(self.settings.forward.proxy_protocol)
 
         def drive(stream: ClientStream) -> ClientConnection:
             return ClientConnection(self, policy, stream)
 
         def factory() -> ClientStream:
-            return ClientStream(tls, self.settings.timeouts, drive)
+            return ClientStream(tls, self.settings.timeouts, drive, announces)
 
         if listener.sock.family == socket.AF_UNIX:
             if sys.version_info >= (3, 13):

@@ -95,8 +95,8 @@ class ClientConnection:
         self.receive_end()
         self._edge.forget(self)
 
-    def identify(self, identity: Identity) -> None:
-        """The client was asked for a certificate: all its requests carry what it has proven."""
+    def identify(self, identity: Identity | None) -> None:
+        """It is known who the client is: all its requests carry it."""
         self._origin = self._policy.connect(self.stream.peer, identity)
 
     def to_http2(self) -> Http2ClientConnection:

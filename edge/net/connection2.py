@@ -132,7 +132,7 @@ class Http2ClientConnection:
         self.receive_end()
         self._edge.forget(self)
 
-    def identify(self, identity: Identity) -> None:
+    def identify(self, identity: Identity | None) -> None:
         """Not after HTTP/2 was agreed on, and so never."""
 
     def to_http2(self) -> Http2ClientConnection:

@@ -22,6 +22,7 @@ from typing import Protocol, cast
 
 from edge.config_limits import TimeoutSettings
 from edge.http.client_cert import Identity
+from edge.net.proxy_protocol import ProxyProtocolError, parse_proxy_header
 from edge.tls.channel import PlainHttpError, State, TlsChannel, TlsError
 from edge.tls.contexts import TlsServer
 from edge_backend import wire
@@ -33,6 +34,8 @@ NEVER = float("inf")
 # lost in the RST that unread input provokes (RFC 9112 section 9.6; nginx's lingering_close is 5 s).
 LINGER_SIZE = 256 * 1024
 LINGER_TIME = 5.0
+# What a proxy may take to send its PROXY header. Its specification asks for three seconds, a lost segment, or more.
+PROXY_TIME = 5.0
 # The write buffer above which the application waits, and the socket's share of an answer in memory.
 HIGH_WATER = 128 * 1024
 # A frame of the wire with a head before it goes through TLS in one piece; what is larger is no honest worker's.
@@ -50,6 +53,7 @@ class Phase(IntEnum):
     WRITE = 6
     LINGER = 7
     CLOSED = 8
+    PROXY = 9
 
 
 # Looking a member up in its enum costs as much as comparing it twice; these are compared for each request.
@@ -72,8 +76,8 @@ class Driver(Protocol):
     def forget(self) -> None:
         """The connection is lost, or closed: this is the last call."""
 
-    def identify(self, identity: Identity) -> None:
-        """The client was asked for a certificate, and this is what it has proven."""
+    def identify(self, identity: Identity | None) -> None:
+        """It is known who the client is: its address, by a proxy; what it has proven, if it was asked to."""
 
     def to_http2(self) -> Driver:
         """The peer agreed on HTTP/2: return who drives the connection from here on."""
@@ -86,10 +90,16 @@ class Driver(Protocol):
 
 
 class ClientStream(asyncio.Protocol):
-    """The bytes of one client connection, from accept to close."""
+    """The bytes of one client connection, from accept to close.
+
+    `announces` tells of which peers a PROXY header is due before anything else; it is not looked for of others.
+    """
 
     __slots__ = (
+        "_announced",
+        "_announces",
         "_driver",
+        "_header",
         "_lingered",
         "_open",
         "_phase_before",
@@ -106,8 +116,15 @@ class ClientStream(asyncio.Protocol):
     )
 
     def __init__(
-        self, tls: TlsServer | None, timeouts: TimeoutSettings, open_driver: Callable[[ClientStream], Driver]
+        self,
+        tls: TlsServer | None,
+        timeouts: TimeoutSettings,
+        open_driver: Callable[[ClientStream], Driver],
+        announces: Callable[[tuple[str, int] | None], bool] | None = None,
     ) -> None:
+        self._announces = announces
+        self._announced: tuple[str, int] | None = None
+        self._header = b""  # of the PROXY protocol, while it is not whole
         self._tls = TlsChannel(tls) if tls is not None else None
         self._timeouts = timeouts
         self._open = open_driver
@@ -131,6 +148,9 @@ class ClientStream(asyncio.Protocol):
         self._write = self._transport.write
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         self._driver = self._open(self)
+        if self._announces is not None and self._announces(self.peer):
+            self.phase = Phase.PROXY
+            self.deadline = monotonic() + PROXY_TIME
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(NEVER)
@@ -140,7 +160,7 @@ class ClientStream(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self.phase >= _LINGER:
-            self._drop(len(data))
+            self._receive_rare(data)
             return
         tls = self._tls
         if tls is None:
@@ -182,7 +202,9 @@ class ClientStream(asyncio.Protocol):
 
     @property
     def peer(self) -> tuple[str, int] | None:
-        """The address of the socket's other end; None if it has none (a Unix socket)."""
+        """The address of the socket's other end, or of whom a PROXY header names; None for that of a Unix socket."""
+        if self._announced is not None:
+            return self._announced
         address = self._transport.get_extra_info("peername")
         return (address[0], address[1]) if isinstance(address, tuple) else None
 
@@ -244,6 +266,8 @@ class ClientStream(asyncio.Protocol):
             case Phase.HANDSHAKE:
                 self._log("no TLS handshake in time")
                 self.abort()
+            case Phase.PROXY:
+                self._refuse_proxy("no PROXY header in time")
             case Phase.HEAD | Phase.CONTENT | Phase.IDLE:
                 self._driver.expire(self.phase)
             case Phase.WRITE:
@@ -324,6 +348,35 @@ class ClientStream(asyncio.Protocol):
         self._log("the client takes no bytes of its answer")
         self.abort()
 
+    def _receive_rare(self, data: bytes) -> None:
+        if self.phase is Phase.PROXY:
+            self._receive_header(data)
+        else:
+            self._drop(len(data))
+
+    def _receive_header(self, data: bytes) -> None:
+        """Take what a proxy says of the client; what comes behind it is the client's."""
+        self._header += data
+        try:
+            announced = parse_proxy_header(self._header)
+        except ProxyProtocolError as error:
+            self._refuse_proxy(f"PROXY header: {error}")
+            return
+        if announced is None:
+            return
+        rest, self._header = self._header[announced.size :], b""
+        self._announced = announced.client
+        self.phase = Phase.HEAD if self._tls is None else Phase.HANDSHAKE
+        timeouts = self._timeouts
+        self.deadline = monotonic() + (timeouts.header if self._tls is None else timeouts.tls_handshake)
+        self._driver.identify(None)
+        if rest:
+            self.data_received(rest)
+
+    def _refuse_proxy(self, reason: str) -> None:
+        logger.warning("%s: connection closed: %s", self._peer_name(), reason)
+        self.abort()
+
     def _drop(self, size: int) -> None:
         self._lingered += size
         if self._lingered > LINGER_SIZE:
@@ -334,5 +387,8 @@ class ClientStream(asyncio.Protocol):
         self.deadline = deadline
 
     def _log(self, reason: str) -> None:
+        logger.info("%s: connection closed: %s", self._peer_name(), reason)
+
+    def _peer_name(self) -> str:
         peer = self.peer
-        logger.info("%s: connection closed: %s", peer[0] if peer else "unix", reason)
+        return peer[0] if peer else "unix"

@@ -13,7 +13,7 @@ host: the caller may take `peer.client`, `peer.scheme`, `peer.port` and `peer.fi
 
 import ipaddress
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -163,6 +163,14 @@ def describe_peer(peer: tuple[str, int] | None, trust: TrustedProxies, *, scheme
             peer = (node.address, peer[1])
     fields = _encode_fields([] if peer is None else [peer[0]], scheme, port, b"")
     return Peer(peer, scheme, port, tuple(fields), trust if is_trusted else None)
+
+
+def announcers(peers: Sequence[Network | None]) -> Callable[[tuple[str, int] | None], bool] | None:
+    """Return what tells whether a peer sends a PROXY header, None if nobody does; None in `peers` is a Unix socket."""
+    if not peers:
+        return None
+    trust = TrustedProxies([network for network in peers if network is not None])
+    return lambda peer: None in peers if peer is None else trust.trusts(peer[0])
 
 
 def without_trust_fields(fields: FieldLines) -> FieldLines:

@@ -143,6 +143,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "header": ("A:b C:d,e", "answers", "fields", ((b"a", b"b"), (b"c", b"d,e"))),
     "server_header": ("off", "answers", "server", False),
     "date_header": ("off", "answers", "date", False),
+    "proxy_protocol": ("10.0.0.0/8 unix", "forward", "proxy_protocol", (IPv4Network("10.0.0.0/8"), None)),
     "max_request_line": ("4KiB", "limits", "max_request_line", 4096),
     "max_header_size": ("4k", "limits", "max_header_size", 4096),
     "max_headers": ("7", "limits", "max_headers", 7),
