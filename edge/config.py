@@ -72,7 +72,7 @@ class ServeSettings:
 
     @property
     def applications(self) -> dict[str, AppPlan]:
-        """The applications that are served, by the key of their pool: where they are, empty if that is everywhere.
+        """The applications that are served, by the key of their pool: where they are, such as `*/` for everywhere.
 
         Routes that lead to the same application, started in the same way, share it.
         """
@@ -81,7 +81,7 @@ class ServeSettings:
             for route in site.routes:
                 if isinstance(route.target, AppPlan) and route.target not in found.values():
                     found[(site.names or ("*",))[0] + route.prefix] = route.target
-        return dict.fromkeys(("",), *found.values()) if len(found) == 1 else found
+        return found
 
 
 # The parts with their titles, in the order of the help.

@@ -135,6 +135,11 @@ class Edges:
         """True if none is left of those that did something else."""
         return not any(edge.is_old for edge in self)
 
+    @property
+    def have_taken_over(self) -> bool:
+        """True if those that did something else, if there are any left, take no more connections."""
+        return self.are_all_serving and all(edge.report.get("draining") for edge in self if edge.is_old)
+
     def drain(self, *, gently: bool) -> None:
         """Have all of them take nothing new and end; `gently` if others take the connections that still come."""
         self.order(drain=True, gently=gently)
@@ -165,7 +170,11 @@ class Edges:
                 "draining": edge.is_draining,
                 "descriptors": open_descriptors(edge.pid),
             }
-            | {key: value for key, value in edge.report.items() if key not in ("workers", "counts", "answer")}
+            | {
+                key: value
+                for key, value in edge.report.items()
+                if key not in ("workers", "counts", "draining", "answer")
+            }
             for edge in self
         ]
 

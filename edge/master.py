@@ -103,6 +103,7 @@ class Master:
         self._upgrade = Upgrade(listeners, self._selector, self._succeeded, parts.started_in, parts.manager.variables)
         self._control = ControlServer(parts.run_dir.path, self._selector, self._command)
         self._reloads: dict[int, tuple[ServeSettings, Reply | None]] = {}
+        self._replies: list[Reply] = []  # of reloads that edges take over
         self._signals = Signals()
         self._watch = CodeWatch(settings.reload, settings.application.app_dir, self._selector, self._code_changed)
         self._started_at = time.monotonic()
@@ -164,6 +165,10 @@ class Master:
         self._keeper.due(now)
         if not self._reloads and self._edges.are_all_new:
             self._workers.keep_only(self._settings.applications)
+        if self._replies and self._edges.have_taken_over:
+            for reply in self._replies:
+                reply.send(workers=self._workers.total)
+            self._replies.clear()
         self._manager.beat(now, self._is_sound)
         if self._certificates.have_changed(now) and self._certificates.reload():
             self._edges.order(**self._certificates.orders)
@@ -318,7 +323,7 @@ class Master:
         if reply is not None and settled.failure:
             reply.refuse(f"reload given up: {settled.failure}; the old workers go on serving")
         elif reply is not None:
-            reply.send(workers=self._workers.total)
+            self._replies.append(reply)  # it serves as it is to when edges have it, too
 
     def _use(self, settings: ServeSettings) -> None:
         before, self._settings = self._settings, settings

@@ -1,6 +1,6 @@
 """The pools of workers, one for each application that is served. To the master they are one.
 
-Each has a key: where its application is, `""` where there is only one. Numbers of workers are unique among all of them.
+Each has a key: where its application is, see ServeSettings.applications. Numbers of workers are unique among all.
 A reload is over when it is over in each pool; a pool that is new with it joins when it can serve, and one that is not
 wanted any more leaves when the others are done: until then the edges before may send it requests.
 """
@@ -212,7 +212,7 @@ class Pools:
             return  # of a reload before
         del reload.waiting[key]
         if settled.failure:
-            reload.failures.append(_of(key, settled.failure))
+            reload.failures.append(self._of(key, settled.failure))
         self._end_if_over(reload)
 
     def _look_at_new(self) -> None:
@@ -223,7 +223,7 @@ class Pools:
         for key in list(reload.joining):
             failure = self._pools[key].failure
             if failure is not None:
-                reload.failures.append(_of(key, failure.message))
+                reload.failures.append(self._of(key, failure.message))
                 self._pools.pop(key).end(0.0)
             elif not self._pools[key].is_any_ready:
                 continue
@@ -240,6 +240,5 @@ class Pools:
             self._pools.pop(key).end(0.0)  # nobody has heard of it yet
         self._settled(Settled(self.generation, failure))
 
-
-def _of(key: str, failure: str) -> str:
-    return f"{key}: {failure}" if key else failure
+    def _of(self, key: str, failure: str) -> str:
+        return f"{key}: {failure}" if len(self._pools) > 1 else failure

@@ -291,6 +291,7 @@ class EdgeProcess:
         report: dict[str, Any] = {
             "workers": workers,
             "connections": len(self.connections),
+            "draining": self.is_draining,
             "queue": sum(len(dispatcher.queue) for dispatcher in self.dispatchers.values())
             + sum(upstream.queued for upstream in self._upstreams),
             "tasks": len(asyncio.all_tasks()),

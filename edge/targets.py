@@ -35,8 +35,8 @@ class Targets:
         self.router = self._make_router(settings)
 
     def _make_router(self, settings: ServeSettings) -> Router:
-        if list(self._pools) == [""] and len(settings.sites) == 1 and len(settings.sites[0].routes) == 1:
-            return Router(self._pools[""])
+        if len(self._pools) == len(settings.sites) == len(settings.sites[0].routes) == 1:
+            return Router(next(iter(self._pools.values())))
         nothing = NotFound()
         named: dict[str, Routes] = {}
         others: Routes | None = None

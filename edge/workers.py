@@ -21,6 +21,7 @@ from typing import Any
 from edge.acme import without_secret
 from edge.config import ServeSettings
 from edge.config_sites import AppPlan
+from edge.errors import ConfigError
 from edge.observe import wants_colors
 from edge.trust import WorkerTrust, worker_trust
 from edge_backend.pool import (
@@ -119,6 +120,8 @@ class Workers:
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
             worker.kill()
             worker.process.wait()
+            with contextlib.suppress(KeyError, ValueError):
+                self._selector.unregister(worker.control)
             worker.release()
 
     def close_controls(self) -> None:
@@ -291,12 +294,14 @@ class Workers:
 def plans_for(settings: ServeSettings) -> dict[str, Plan]:
     """Return what the workers of each pool are started with, by the pool's key.
 
-    Raises CertificateError: what they are to trust cannot be read.
+    Raises ConfigError: there is no such interpreter. CertificateError: what they are to trust cannot be read.
     """
     return {key: _plan(settings, app) for key, app in settings.applications.items()}
 
 
 def _plan(settings: ServeSettings, app: AppPlan) -> Plan:
+    if app.python and not os.access(app.python, os.X_OK):
+        raise ConfigError(f"python = {app.python!r}: no program there; name an interpreter that has edge installed")
     # Bytecode is told from old bytecode by the second and the size: two changes within a second would be one.
     development = {"PYTHONDONTWRITEBYTECODE": "1"} if settings.reload.on else {}
     # What is said of one application is said on purpose: it is stronger than what the whole server was started with.

@@ -100,7 +100,7 @@ class Scene:
 
     def add_worker(self) -> WorkerLink:
         """Connect a worker that is ready; only in a running loop."""
-        link = WorkerLink(self.edge.dispatchers[""], 0, lambda link: None)
+        link = WorkerLink(self.edge.dispatchers["*/"], 0, lambda link: None)
         link.connection_made(self.worker)
         link.data_received(wire.encode_hello(1, 0) + wire.encode_frame(wire.READY, 0, 0))
         return link
@@ -114,7 +114,7 @@ class Scene:
     @property
     def queued(self) -> int:
         """Requests that wait for a worker, as the dispatcher gives them up in the end."""
-        return len(list(self.edge.dispatchers[""].expired(float("inf"))))
+        return len(list(self.edge.dispatchers["*/"].expired(float("inf"))))
 
     @property
     def status(self) -> int:

@@ -44,7 +44,7 @@ class Scene:
         self.stream = ClientStream(None, self.edge.settings.timeouts, self._drive)
         self.stream.connection_made(self.client)
         self.worker = MemoryTransport()
-        self.link = WorkerLink(self.edge.dispatchers[""], 0, lambda link: None)
+        self.link = WorkerLink(self.edge.dispatchers["*/"], 0, lambda link: None)
         self.link.connection_made(self.worker)
         self.link.data_received(wire.encode_hello(1, 0) + wire.encode_frame(wire.READY, 0, 0))
         self._encoder = Encoder()
