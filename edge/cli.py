@@ -1,7 +1,7 @@
 """The command line: arguments to settings, failures to one line and an exit code."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -10,12 +10,13 @@ from edge import __version__, cli_control
 from edge.cli_cert.group import cert_group
 from edge.cli_compat import group as cli_compat
 from edge.cli_compose import compose_group
+from edge.cli_config import config_command
+from edge.cli_options import parameters, switch_flags, take
 from edge.cli_trust.group import trust_group
-from edge.config import SECTIONS, all_options, section_options
+from edge.config import SECTIONS, section_options
 from edge.config_foreign import advice_for
-from edge.envfile import enter_folder, read_settings, with_file_here
+from edge.envfile import read_settings
 from edge.errors import ConfigError, EdgeError
-from edge.given import Given
 from edge.options import Option, nearest
 
 # What the shell reports for a program that SIGINT ended (128 + 2).
@@ -44,21 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
-def given_flags(parameters: Mapping[str, Any]) -> dict[str, Given]:
-    """Return what click parsed as values for `build_settings`, each with the flag that gave it."""
-    options = {option.key: option for option in all_options()}
-    return {
-        key: Given(value, "" if options[key].is_argument else f"{options[key].flags[0]} ")
-        for key, value in parameters.items()
-        if value is not None and value != ()
-    }
-
-
 def _serve(**parameters: Any) -> int:
-    given = given_flags(parameters)
     started_in = os.getcwd()
-    enter_folder(given, os.environ)
-    given = with_file_here(given, os.environ)
+    given = take(parameters)
     # Before the server is loaded: a wrong option is answered at once, as are --help and --version.
     read_settings(given, os.environ)
     from edge.server import serve
@@ -81,22 +70,6 @@ def _program(context: click.Context) -> int:
     return 0
 
 
-def _parameter(option: Option) -> click.Parameter:
-    """Values stay text: edge.config reads them, the same way for flags, environment and Python."""
-    if option.is_argument:
-        return click.Argument([option.key], required=False, metavar=option.kind.metavar)
-    if option.kind.switch:
-        return click.Option([*_switch_flags(option), option.key], is_flag=True, default=None)
-    return click.Option([*option.flags, option.key], multiple=option.kind.repeat, default=None)
-
-
-def _switch_flags(option: Option) -> list[str]:
-    """A switch that is on by default needs the flag that turns it off."""
-    if option.shown == "off":
-        return list(option.flags)
-    return [f"{flag}/--no-{flag.removeprefix('--')}" for flag in option.flags]
-
-
 def _show_help(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
     if not asked:
         return
@@ -116,7 +89,7 @@ def _show_help(context: click.Context, parameter: click.Parameter, asked: bool) 
 def _help_row(option: Option) -> tuple[str, str]:
     if option.is_argument:
         return option.kind.metavar, option.help
-    main, *others = _switch_flags(option) if option.kind.switch else option.flags
+    main, *others = switch_flags(option) if option.kind.switch else option.flags
     short = [flag for flag in others if not flag.startswith("--")]
     aliases = [flag for flag in others if flag.startswith("--")]
     also = f" (also {', '.join(aliases)})" if aliases else ""
@@ -147,7 +120,7 @@ serve_command = click.Command(
     "serve",
     callback=_serve,
     params=[
-        *(_parameter(option) for option in all_options()),
+        *parameters(),
         click.Option(["--help", "-h"], is_flag=True, is_eager=True, expose_value=False, callback=_show_help),
     ],
     add_help_option=False,
@@ -158,6 +131,7 @@ for command in cli_compat.commands(
     lambda words: int(serve_command.main(words, "edge serve", standalone_mode=False) or 0)
 ):
     _program.add_command(command)
+_program.add_command(config_command)
 _program.add_command(cert_group)
 _program.add_command(compose_group)
 _program.add_command(trust_group)

@@ -11,7 +11,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
-from edge.config import NO_FILE, TABLES, ServeSettings, build_settings, config_file, env_files, start_folder
+from edge.config import NO_FILE, TABLES, ServeSettings, build_settings, config_file, env_files, find_given, start_folder
 from edge.config_sites import AppPlan, SitePlan
 from edge.config_toml import FileText, read_text
 from edge.errors import ConfigError
@@ -29,12 +29,29 @@ def read_settings(values: Mapping[str, object], environ: Mapping[str, str]) -> S
 
     Raises ConfigError on whatever is wrong with an option or a file.
     """
-    text = read_file(values, environ)
-    files = env_files(values, environ, text)
-    found = read_env_files(files)
+    text, files, found = _read_files(values, environ)
     settings = build_settings(values, {**found, **environ}, text)
     sites = tuple(_with_variables(site, files) for site in settings.sites)
     return dataclasses.replace(settings, variables=found, sites=sites)
+
+
+def read_sources(
+    values: Mapping[str, object], environ: Mapping[str, str]
+) -> tuple[ServeSettings, Mapping[str, Given], FileText]:
+    """Return the settings as `read_settings` does, what was given of them and where, and what the file says.
+
+    Raises ConfigError as that does.
+    """
+    text, _, found = _read_files(values, environ)
+    return read_settings(values, environ), find_given(values, {**found, **environ}, text), text
+
+
+def _read_files(
+    values: Mapping[str, object], environ: Mapping[str, str]
+) -> tuple[FileText, Collection[Path], Mapping[str, str]]:
+    text = read_file(values, environ)
+    files = env_files(values, environ, text)
+    return text, files, read_env_files(files)
 
 
 def read_file(values: Mapping[str, object], environ: Mapping[str, str]) -> FileText:

@@ -11,7 +11,8 @@ import click
 import pytest
 
 import edge
-from edge.cli import _program, given_flags, serve_command
+from edge.cli import _program, serve_command
+from edge.cli_options import given_flags
 from edge.envfile import read_settings
 from edge.errors import ConfigError
 from tests.process.server import ROOT
@@ -62,6 +63,7 @@ UNTYPED = {
 # held to the parser, too.
 RUN_BY = {
     "serve": "tests/process/server.py",
+    "config": "tests/edge/test_origins.py",
     "drain": "tests/process/test_control.py",
     "reload": "tests/process/test_control.py",
     "scale": "tests/process/test_control.py",

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from edge import __version__, cli
+from edge.cli_options import given_flags
 from edge.config import ServeSettings, all_options, build_settings
 from edge.given import Given
 
@@ -23,7 +24,7 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settings_of(arguments: Sequence[str]) -> ServeSettings:
     parameters = cli.serve_command.make_context("serve", list(arguments)).params
-    return build_settings(cli.given_flags(parameters))
+    return build_settings(given_flags(parameters))
 
 
 def refusal(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -79,7 +80,7 @@ def test_flags_mean_what_the_options_mean(arguments: list[str], values: dict[str
 
 def test_flag_is_named_as_the_origin_of_its_value() -> None:
     parameters = {"app": "shop", "workers": "2", "bind": (), "host": None, "access_log": False}
-    assert cli.given_flags(parameters) == {
+    assert given_flags(parameters) == {
         "app": Given("shop", ""),
         "workers": Given("2", "--workers "),
         "access_log": Given(False, "--access-log "),

@@ -20,7 +20,8 @@ from typing import Any
 
 import pytest
 
-from edge.cli import given_flags, serve_command
+from edge.cli import serve_command
+from edge.cli_options import given_flags
 from edge.envfile import read_settings
 from tests.process.server import (
     DEADLINE,

@@ -13,6 +13,7 @@ from edge import cli
 from edge.cli_compat.gunicorn import FLAGS, HOOKS, translate
 from edge.cli_compat.gunicorn_sources import read_settings
 from edge.cli_compat.rules import Flag, Takes
+from edge.cli_options import given_flags
 from edge.config import build_settings
 from edge.errors import ConfigError
 
@@ -280,4 +281,4 @@ def test_what_a_flag_amounts_to_is_an_option_here_and_takes_its_value(name: str,
     if not AWAITED.isdisjoint(arguments):
         return
     parameters = cli.serve_command.make_context("serve", list(arguments)).params
-    build_settings(cli.given_flags(parameters))
+    build_settings(given_flags(parameters))

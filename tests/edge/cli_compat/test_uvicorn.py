@@ -11,6 +11,7 @@ import pytest
 from edge import cli
 from edge.cli_compat.rules import Takes
 from edge.cli_compat.uvicorn import FLAGS, translate
+from edge.cli_options import given_flags
 from edge.config import build_settings
 from edge.errors import ConfigError
 
@@ -168,4 +169,4 @@ def test_what_a_flag_amounts_to_is_an_option_here_and_takes_its_value(flag: obje
     if not AWAITED.isdisjoint(arguments):
         return
     parameters = cli.serve_command.make_context("serve", list(arguments)).params
-    build_settings(cli.given_flags(parameters))
+    build_settings(given_flags(parameters))
