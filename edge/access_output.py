@@ -10,6 +10,7 @@ from edge.access_format import compile_format
 from edge.config_logs import LogSettings
 from edge.errors import ConfigError
 from edge.observe import STDOUT, Finished, Form, Output, clean_target, write_all
+from edge_backend.identity import Identity
 
 _SYSLOG = "syslog:"
 # The name in front of each line of syslog.
@@ -35,6 +36,21 @@ def open_output(settings: LogSettings, logger_name: str = "") -> Output | None:
     if logger_name and not settings.access_file:
         return _Logger(logger_name, form if settings.line else compile_format())
     return _Descriptor(STDOUT, form) if form is not None else None
+
+
+def give_file(settings: LogSettings, identity: Identity) -> None:
+    """Have the file of the access log, if that is where it goes, belong to those who open it again: edges.
+
+    Raises ConfigError if it cannot be given away.
+    """
+    path = settings.access_file
+    if path in ("", "-") or path.startswith(_SYSLOG) or not os.path.isfile(path):
+        return
+    try:
+        os.chown(path, identity.uid, identity.gid, follow_symlinks=False)
+    except OSError as error:
+        reason = str(error.strerror).lower()
+        raise ConfigError(f"--access-logfile {path}: its owner cannot be changed: {reason}; use another file") from None
 
 
 class _Descriptor:

@@ -8,9 +8,11 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from edge.account import let_in
 from edge.config_acme import AcmeSettings
 from edge.config_tls import KEY_PASSWORD_VARIABLES, CertificateFiles
 from edge.errors import ConfigError
+from edge_backend.identity import Identity
 from edge_certs.challenges import ChallengeStore
 from edge_certs.csr import is_covered, parse_name
 from edge_certs.errors import CertificateError, naming, place
@@ -59,6 +61,14 @@ class KeptCertificates:
         return (
             f"no certificate yet for {', '.join(missing)}: it is ordered now, and a self-signed one serves until then"
         )
+
+    def share(self, identity: Identity) -> None:
+        """Let edges that are this user read the answers to challenges, and nothing else.
+
+        Raises CertificateError: the folder cannot be changed; ConfigError: it is closed to that user.
+        """
+        self.answers.share(identity.gid)
+        let_in(identity, self.keeper.home, self.keeper.home)
 
     def without(self, kind: str) -> KeptCertificates:
         """Return the same with no challenge of this `kind`: nothing here could answer it.

@@ -8,7 +8,7 @@ from typing import Any
 
 from edge.errors import ConfigError
 from edge.net.address import MAX_PORT, Address, FdAddress, UnixAddress, parse_address
-from edge.options import Kind, Option, addresses, count, host, setting
+from edge.options import Kind, Option, account, addresses, count, host, setting
 
 # Who may connect to a Unix socket: its owner and its group. A front end before us runs as a member of the group.
 UNIX_MODE = 0o660
@@ -43,15 +43,6 @@ def _unix_path() -> Kind:
         return address
 
     return Kind("PATH", parse, anchor=os.path.join)
-
-
-def _account() -> Kind:
-    def parse(value: object) -> str:
-        if not isinstance(value, str | int) or not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}", str(value)):
-            raise ConfigError(f"{value!r}: no name of an account; use a name or a number")
-        return str(value)
-
-    return Kind("NAME", parse)
 
 
 _UDS = Option(("--uds",), _sockets(_unix_path(), lambda address: address), "the same as --bind unix:PATH", "none")
@@ -96,10 +87,10 @@ class ListenSettings:
         UNIX_MODE, permissions(), "--uds-permissions", help="permissions of Unix sockets: who may connect"
     )
     unix_owner: str = setting(
-        "", _account(), "--uds-owner", shown="this user", help="user whom Unix sockets belong to; for root"
+        "", account(), "--uds-owner", shown="this user", help="user whom Unix sockets belong to; for root"
     )
     unix_group: str = setting(
-        "", _account(), "--uds-group", shown="this user's", help="group whose members may connect to Unix sockets"
+        "", account(), "--uds-group", shown="this user's", help="group whose members may connect to Unix sockets"
     )
 
 

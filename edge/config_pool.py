@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from edge.cpus import allowed_cpus
 from edge.net.address import Address
-from edge.options import addresses, computed, count, file, seconds, setting, size, switch
+from edge.options import account, addresses, computed, count, file, seconds, setting, size, switch
 
 # A worker is 25 to 30 MB: more than this on one machine is a typing error.
 MAX_PROCESSES = 1024
@@ -77,6 +77,17 @@ class RunSettings:
         "--metrics",
         shown="none",
         help="where Prometheus reads /metrics; not for clients",
+    )
+    user: str = setting(
+        "",
+        account(),
+        "--user",
+        "-u",
+        shown="this user",
+        help="what edges and workers are once the ports are bound and the keys read; for root",
+    )
+    group: str = setting(
+        "", account(), "--group", "-g", shown="that of --user", help="their group, besides those of --user"
     )
     health: bool = setting(True, switch(), "--health", help="answer /.edge/health and /.edge/ready")
     folder: str = setting(

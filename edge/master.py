@@ -47,6 +47,7 @@ from edge.tls.contexts import TlsServer
 from edge.upgrade import Predecessor, Upgrade
 from edge.watch import CodeWatch
 from edge.workers import plans_for
+from edge_backend.identity import Identity
 from edge_backend.pool import Settled, StartFailure
 from edge_certs.errors import CertificateError
 from edge_certs.settings import KeeperSettings
@@ -75,6 +76,7 @@ class Parts:
     run_dir: RunDirectory
     predecessor: Predecessor | None
     manager: ServiceManager
+    identity: Identity | None  # whom edges and workers are to be
     is_program: bool  # the process ends with the server
     started_in: str | None = None  # where an upgrade starts the command again
 
@@ -95,7 +97,8 @@ class Master:
         self._is_program = parts.is_program
         self._selector = selectors.DefaultSelector()
         self._keeper = KeeperProcess(parts.keeper, without_secret(os.environ))
-        plans = plans_for(settings)
+        self._identity = parts.identity
+        plans = plans_for(settings, parts.identity)
         self._workers = Pools(plans, parts.run_dir.path, self._selector, self._workers_changed, self._settled)
         self._edges = Edges(self._selector, self._greet, self._leave, self._heard)
         self._metrics = MetricsServer(parts.listeners, self._selector, lambda: (self._status(), self._edges.counts()))
@@ -226,7 +229,7 @@ class Master:
         settings = self._settings
         self._edges.start(
             settings.pool.edges,
-            lambda control: run_edge(settings, self._listeners, self._tls, control),
+            lambda control: run_edge(settings, self._listeners, self._tls, self._identity, control),
             settings.timeouts.drain,
         )
 
@@ -292,7 +295,7 @@ class Master:
                 reply.refuse("settings not reloaded: the server is ending")
             return
         try:
-            found = read_again(self._reread, self._settings, self._certificates)
+            found = read_again(self._reread, self._settings, self._certificates, self._identity)
         except (EdgeError, CertificateError, OSError, ValueError) as error:
             what = "certificates" if isinstance(error, CertificateError) else "settings"
             reasons = "; ".join(str(error).splitlines())

@@ -31,14 +31,16 @@ Figures = Callable[[], tuple[dict[str, Any], Counter[str]]]
 """What is known now: the status of docs/reference/control.md, and the counts of edge/counts.py."""
 
 
-def open_metrics(addresses: tuple[Address, ...]) -> tuple[list[Listener], list[str]]:
-    """Return bound sockets for scrapers, and remarks for the operator.
+def open_metrics(addresses: tuple[Address, ...], group: str = "") -> tuple[list[Listener], list[str]]:
+    """Return bound sockets for scrapers, and remarks for the operator. `group` may connect to Unix sockets.
 
     Raises ConfigError if an address cannot be bound.
     """
     if not addresses:
         return [], []
-    listeners, remarks = open_listeners(ListenSettings(binds=addresses), has_certificate=False, dev=False)
+    listeners, remarks = open_listeners(
+        ListenSettings(binds=addresses, unix_group=group), has_certificate=False, dev=False
+    )
     return [dataclasses.replace(listener, is_metrics=True) for listener in listeners], remarks
 
 

@@ -1,8 +1,7 @@
 """What an option is: its flags, and how its value is read from a flag, from the environment or from Python.
 
-A `Kind` reads one sort of value. It takes text (flags, environment) as well as the Python value itself
-(`edge.run`), and refuses with a message that begins with the value, so that the caller only puts the
-option's name before it.
+A `Kind` reads one sort of value. It takes text (flags, environment) as well as the Python value itself (`edge.run`) and
+refuses with a message that begins with the value, so that the caller only puts the option's name before it.
 """
 
 import dataclasses
@@ -69,8 +68,7 @@ class Kind:
 class Option:
     """One option. The first flag names it everywhere: `--max-body`, `EDGE_MAX_BODY`, `max_body=`.
 
-    `environment` holds variables of other programs that are honoured after our own. `shown` is the
-    default as the help says it.
+    `environment` holds variables of other programs that are honoured after our own. `shown` is the default in the help.
     """
 
     flags: tuple[str, ...]
@@ -347,6 +345,17 @@ def directory() -> Kind:
         return path
 
     return Kind("DIR", parse, anchor=os.path.join)
+
+
+def account() -> Kind:
+    """The name of a user or a group, or its number."""
+
+    def parse(value: object) -> str:
+        if not isinstance(value, str | int) or not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}", str(value)):
+            raise ConfigError(f"{value!r}: no name of an account; use a name or a number")
+        return str(value)
+
+    return Kind("NAME", parse)
 
 
 def prefix() -> Kind:

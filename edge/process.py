@@ -45,6 +45,7 @@ from edge.targets import Targets
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 from edge.tls.guards import Guard
 from edge_backend.errors import LoadError
+from edge_backend.identity import Identity
 from edge_backend.log_config import apply_log_config
 
 logger = logging.getLogger("edge.process")
@@ -430,19 +431,19 @@ class EdgeProcess:
 
 
 def run_edge(
-    settings: ServeSettings, listeners: Sequence[Listener], tls: TlsServer | None, control: socket.socket
+    settings: ServeSettings,
+    listeners: Sequence[Listener],
+    tls: TlsServer | None,
+    identity: Identity | None,
+    control: socket.socket,
 ) -> None:
-    """Be an edge process: called in the child after the fork, returns when it is over."""
+    """Be an edge process, as `identity` if not as this user: called in the child, returns when it is over."""
+    if identity is not None:
+        identity.take()
     # Ctrl-C, systemd and timeout(1) signal every process of a group or cgroup; the master alone decides what it means.
     for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-        signal.SIGHUP,
-        signal.SIGTTIN,
-        signal.SIGTTOU,
-        signal.SIGUSR1,
-        signal.SIGUSR2,
-    ):
+        signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2,
+    ):  # fmt: skip
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)

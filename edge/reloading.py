@@ -12,6 +12,7 @@ from edge.config_tls import TlsSettings
 from edge.errors import ConfigError
 from edge.served import Candidates, ServedCertificates
 from edge.workers import Plan, plans_for
+from edge_backend.identity import Identity
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,19 @@ class Reading:
     certificates: Candidates
 
 
-def read_again(reread: Callable[[], ServeSettings], before: ServeSettings, certificates: ServedCertificates) -> Reading:
+def read_again(
+    reread: Callable[[], ServeSettings],
+    before: ServeSettings,
+    certificates: ServedCertificates,
+    identity: Identity | None,
+) -> Reading:
     """Return what serves next; nothing changes by that.
 
     Raises EdgeError, CertificateError, OSError or ValueError: some of it is wrong, or takes a restart.
     """
     settings = reread()
     _refuse_fixed(before, settings)
-    return Reading(settings, plans_for(settings), certificates.read(settings.tls, settings.sites))
+    return Reading(settings, plans_for(settings, identity), certificates.read(settings.tls, settings.sites))
 
 
 def of_edges(settings: ServeSettings) -> tuple[ServeSettings, list[object]]:
@@ -52,6 +58,8 @@ def _refuse_fixed(before: ServeSettings, settings: ServeSettings) -> None:
         raise ConfigError("listening addresses have changed; restart to use them")
     if settings.run.metrics != before.run.metrics:
         raise ConfigError("addresses for metrics have changed; restart to use them")
+    if (settings.run.user, settings.run.group) != (before.run.user, before.run.group):
+        raise ConfigError("the user or group of edges and workers has changed; restart to use another")
     if settings.acme != before.acme:
         raise ConfigError("what is ordered from an authority has changed; restart to use it")
     if bool(settings.tls.certificates) != bool(before.tls.certificates) or _but_files(settings) != _but_files(before):

@@ -1,8 +1,9 @@
 """The run directory: what lives as long as a server, and how commands find the server that has it.
 
-It is a 0700 folder `edge-*` with the sockets of the workers, the control socket, `edge.json` (who has it) and `lock`.
-The lock is the kernel's: it ends with the last process of the server, also of one that was killed. A folder whose lock
-nobody holds is what such a server left behind, and the next start removes it.
+It is a folder `edge-*`, open to this user alone (but see `open_to`), with the sockets of the workers, the control
+socket, `edge.json` (who has it) and `lock`. The lock is the kernel's: it ends with the last process of the server, also
+of one that was killed. A folder whose lock nobody holds is what such a server left behind, and the next start removes
+it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.account import can_enter
 from edge.errors import ConfigError
+from edge_backend.identity import Identity
 from edge_certs.errors import CertificateError
 from edge_certs.files import edge_home
 
@@ -27,6 +30,8 @@ CONTROL_SOCKET = "control.sock"
 # What `RuntimeDirectory=edge` of a systemd unit makes: the commands look there too.
 SERVICE_DIRECTORY = Path("/run/edge")
 _PREFIX = "edge-"
+# A folder; its group may enter it where edges and workers are another user.
+_MODES = (0o040700, 0o040710)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,11 @@ class RunDirectory:
         self._own = f"{os.getpid()}\n"
         self._lock = lock
         self.is_current = False
+
+    def open_to(self, identity: Identity) -> None:
+        """Let edges and workers, which are this user, get at the sockets of workers: they may enter, no more."""
+        os.chown(self.path, -1, identity.gid)
+        self.path.chmod(0o710)
 
     def take(self) -> None:
         """Commands are for this server from now on.
@@ -84,12 +94,16 @@ class RunDirectory:
 
 
 @contextlib.contextmanager
-def run_directory(pid_file: str = "") -> Iterator[RunDirectory]:
+def run_directory(pid_file: str = "", identity: Identity | None = None) -> Iterator[RunDirectory]:
     """Make the folder in which the sockets of this run lie, and remove it at the end. It is not current yet.
+
+    `identity` is whom edges and workers are, if not this user.
 
     Raises ConfigError if there can be none, or its path leaves no room for a socket's name.
     """
     base = os.environ.get("XDG_RUNTIME_DIR") or _of_service(os.environ) or tempfile.gettempdir()
+    if identity is not None and not can_enter(identity, Path(base)):
+        base = tempfile.gettempdir()
     what = f"run directory in {base!r}"
     do = "set XDG_RUNTIME_DIR to a short path that you may write to"
     try:
@@ -101,6 +115,8 @@ def run_directory(pid_file: str = "") -> Iterator[RunDirectory]:
         size = len(os.fsencode(path))
         if size > MAX_RUN_DIRECTORY:
             raise ConfigError(f"{what}: its path has {size} bytes, at most {MAX_RUN_DIRECTORY} allowed; {do}")
+        if identity is not None:
+            directory.open_to(identity)
         _write_owner(path, is_current=False)
         _remove_stale(Path(base))
         yield directory
@@ -163,7 +179,7 @@ def _folders(base: Path) -> Iterator[Path]:
         except OSError:
             continue  # that server has ended just now; the others are still to be told of
         is_ours = status.st_uid == os.geteuid() or not os.geteuid()
-        if is_ours and status.st_mode & 0o170777 == 0o040700 and is_locked:
+        if is_ours and status.st_mode & 0o170777 in _MODES and is_locked:
             yield path
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 from collections.abc import Callable, Sequence
 
-from edge.access_output import open_output
+from edge.access_output import give_file, open_output
+from edge.account import find_identity
 from edge.acme import KeptCertificates
 from edge.certificates import CertificateWatch, DevMaker, load_certificates, watched_files
 from edge.config import ServeSettings
+from edge.config_logs import LogSettings
 from edge.master import Master, Parts
 from edge.metrics import open_metrics
 from edge.net.inherited import take_listeners
@@ -24,6 +27,7 @@ from edge.systemd import HandedSocket, parse_sockets, take_variables
 from edge.tls.contexts import TlsServer, protocols_for
 from edge.tls.making import MadeSites
 from edge.upgrade import Predecessor, stand_in
+from edge_backend.identity import Identity
 from edge_certs.challenges import HTTP_01
 from edge_certs.x509 import Certificate
 
@@ -46,26 +50,19 @@ def serve(
     variables = take_variables(os.environ)
     manager = ServiceManager(variables, is_successor=predecessor is not None)
     handed = parse_sockets(variables, os.getpid())
-    access_logger = set_up_logging(settings.logs)
-    output = open_output(settings.logs, access_logger) if settings.logs.access_log else None
-    if output is not None:
-        output.close()  # edges open it again; here is where it can be refused
+    identity = find_identity(settings.run.user, settings.run.group)
+    _set_up_logs(settings.logs, identity)
     for remark in (*settings.foreign.remarks(), *settings.websocket.remarks()):
         logger.info("%s", remark)
-    kept = KeptCertificates.open(settings.acme, os.environ, settings.logs.level)
+    kept = _kept(settings, identity)
     watch = CertificateWatch(watched_files(settings.tls, kept), guard_files(settings.sites))
     certificates = load_certificates(settings.tls, kept, is_start=True)
     watch.follow(certificates)
     tls, remarks = open_tls(settings, certificates, kept)
-    with run_directory(settings.run.pid_file) as run_dir, contextlib.ExitStack() as stack:
-        if predecessor is not None:
-            listeners = predecessor.listeners
-        else:
-            listeners, more = _listeners(settings, handed, has_certificate=bool(certificates))
-            remarks = [*more, *remarks]
-        if not any(listener.is_metrics for listener in listeners):
-            opened, more = open_metrics(settings.run.metrics)
-            listeners, remarks = [*listeners, *opened], [*remarks, *more]
+    with run_directory(settings.run.pid_file, identity) as run_dir, contextlib.ExitStack() as stack:
+        has_certificate = bool(certificates)
+        listeners, more = _listeners(settings, predecessor, handed, identity, has_certificate=has_certificate)
+        remarks = [*more, *remarks]
         # Where another server has them too, they and the files of Unix sockets are that one's to close.
         stack.callback(lambda: close_listeners(listeners) if run_dir.is_current else None)
         if predecessor is None:
@@ -84,6 +81,7 @@ def serve(
             run_dir,
             predecessor,
             manager,
+            identity,
             is_program,
             started_in,
         )
@@ -95,13 +93,35 @@ def serve(
 
 
 def _listeners(
-    settings: ServeSettings, handed: Sequence[HandedSocket], *, has_certificate: bool
+    settings: ServeSettings,
+    predecessor: Predecessor | None,
+    handed: Sequence[HandedSocket],
+    identity: Identity | None,
+    *,
+    has_certificate: bool,
 ) -> tuple[list[Listener], list[str]]:
-    """Return the sockets that were handed over, or those that are opened, and remarks for the operator."""
-    listeners = take_listeners(handed, settings.listen, settings.run.metrics, tls=has_certificate or settings.tls.dev)
+    """Return the sockets that another server or the service manager hands over, or new ones, and remarks."""
+    # Who is of the group of edges and workers may connect to Unix sockets; and none of them can remove one.
+    group = settings.listen.unix_group or ("" if identity is None else str(identity.gid))
+    if predecessor is not None:
+        listeners, remarks = predecessor.listeners, list[str]()
+    else:
+        listeners, remarks = _opened(settings, handed, group, has_certificate=has_certificate)
+    if any(listener.is_metrics for listener in listeners):
+        return listeners, remarks
+    opened, more = open_metrics(settings.run.metrics, group)
+    return [*listeners, *opened], [*remarks, *more]
+
+
+def _opened(
+    settings: ServeSettings, handed: Sequence[HandedSocket], group: str, *, has_certificate: bool
+) -> tuple[list[Listener], list[str]]:
+    tls = has_certificate or settings.tls.dev
+    listeners = take_listeners(handed, settings.listen, settings.run.metrics, tls=tls)
     if any(not listener.is_metrics for listener in listeners):
         return listeners, []
-    opened, remarks = open_listeners(settings.listen, has_certificate=has_certificate, dev=settings.tls.dev)
+    wanted = dataclasses.replace(settings.listen, unix_group=group)
+    opened, remarks = open_listeners(wanted, has_certificate=has_certificate, dev=settings.tls.dev)
     return [*opened, *listeners], remarks
 
 
@@ -116,6 +136,22 @@ def open_tls(
     if tls is not None:
         tls.guards = load_guards(settings.sites)
     return tls, remarks
+
+
+def _set_up_logs(settings: LogSettings, identity: Identity | None) -> None:
+    access_logger = set_up_logging(settings)
+    output = open_output(settings, access_logger) if settings.access_log else None
+    if output is not None:
+        output.close()  # edges open it again; here is where it can be refused
+        if identity is not None:
+            give_file(settings, identity)
+
+
+def _kept(settings: ServeSettings, identity: Identity | None) -> KeptCertificates | None:
+    kept = KeptCertificates.open(settings.acme, os.environ, settings.logs.level)
+    if kept is not None and identity is not None:
+        kept.share(identity)
+    return kept
 
 
 def _tls(

@@ -6,6 +6,8 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from edge.account import let_in
+from edge_backend.identity import Identity
 from edge_certs.errors import CertificateError
 from edge_certs.files import edge_home
 from edge_certs.trust.store import TrustStore
@@ -22,10 +24,11 @@ class WorkerTrust:
     ca_bundle: str
 
 
-def worker_trust(environ: Mapping[str, str]) -> WorkerTrust:
+def worker_trust(environ: Mapping[str, str], identity: Identity | None = None) -> WorkerTrust:
     """Write the merged bundle and return what makes workers use it; without added roots, nothing is written or changed.
 
-    Raises CertificateError: roots were added, and they cannot be read or the bundle not be written.
+    Raises CertificateError: roots were added, and they cannot be read or the bundle not be written; ConfigError:
+    workers run as `identity`, which cannot get at the bundle.
     """
     try:
         home = edge_home(environ)
@@ -43,5 +46,7 @@ def worker_trust(environ: Mapping[str, str]) -> WorkerTrust:
     trust = write_trust(home, environ)
     for remark in trust.remarks:
         logger.warning("trust: %s", remark)
+    if identity is not None:
+        let_in(identity, trust.bundle.parent, home)
     logger.info("trust: workers call out with %d added roots and all public ones, in %s", count, trust.bundle)
     return WorkerTrust({**environ, **trust.variables}, str(trust.bundle))

@@ -18,12 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.account import refuse_unable
 from edge.acme import without_secret
 from edge.config import ServeSettings
 from edge.config_sites import AppPlan
 from edge.errors import ConfigError
 from edge.observe import wants_colors
 from edge.trust import WorkerTrust, worker_trust
+from edge_backend.identity import Identity
 from edge_backend.pool import (
     CRASH_WINDOW,
     Action,
@@ -55,6 +57,7 @@ class Plan:
     settings: ServeSettings
     app: AppPlan
     trust: WorkerTrust
+    identity: Identity | None = None
 
 
 class Workers:
@@ -252,7 +255,9 @@ class Workers:
                 self._settled(action)
 
     def _spawn(self, number: int, plan: Plan, now: float) -> None:
-        worker = WorkerProcess(worker_settings(number, plan), self._run_dir, plan.trust.environ, plan.app.python)
+        worker = WorkerProcess(
+            worker_settings(number, plan), self._run_dir, plan.trust.environ, plan.app.python, plan.identity
+        )
         self._workers[number] = worker
         self._started_at[number] = now
         self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._reports(worker))
@@ -291,22 +296,27 @@ class Workers:
             logger.debug("worker %d: %s", number, how)
 
 
-def plans_for(settings: ServeSettings) -> dict[str, Plan]:
+def plans_for(settings: ServeSettings, identity: Identity | None = None) -> dict[str, Plan]:
     """Return what the workers of each pool are started with, by the pool's key.
 
-    Raises ConfigError: there is no such interpreter. CertificateError: what they are to trust cannot be read.
+    Raises ConfigError: there is no such interpreter, or it cannot run as `identity`. CertificateError: what they are to
+    trust cannot be read.
     """
-    return {key: _plan(settings, app) for key, app in settings.applications.items()}
+    return {key: _plan(settings, app, identity) for key, app in settings.applications.items()}
 
 
-def _plan(settings: ServeSettings, app: AppPlan) -> Plan:
+def _plan(settings: ServeSettings, app: AppPlan, identity: Identity | None) -> Plan:
     if app.python and not os.access(app.python, os.X_OK):
         raise ConfigError(f"python = {app.python!r}: no program there; name an interpreter that has edge installed")
     # Bytecode is told from old bytecode by the second and the size: two changes within a second would be one.
     development = {"PYTHONDONTWRITEBYTECODE": "1"} if settings.reload.on else {}
     # What is said of one application is said on purpose: it is stronger than what the whole server was started with.
     own = {**development, **dict(app.application.variables), **app.variables}
-    return Plan(settings, app, worker_trust(without_secret({**settings.variables, **os.environ, **own})))
+    user = identity.variables if identity is not None else {}
+    environ = without_secret({**settings.variables, **os.environ, **user, **own})
+    if identity is not None:
+        refuse_unable(identity, app.python or sys.executable, environ)
+    return Plan(settings, app, worker_trust(environ, identity), identity)
 
 
 def _rules(plan: Plan) -> PoolRules:

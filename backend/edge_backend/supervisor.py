@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import wire
+from .identity import Identity
 from .settings import DUMP_SIGNAL, WorkerSettings
 
 
@@ -28,8 +29,15 @@ class Report:
 class WorkerProcess:
     """One worker: its process, its control socket, and the path at which edges reach it."""
 
-    def __init__(self, settings: WorkerSettings, run_dir: Path, environ: Mapping[str, str], python: str = "") -> None:
-        """Start it, with the interpreter `python` if that is not to be this one.
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        run_dir: Path,
+        environ: Mapping[str, str],
+        python: str = "",
+        identity: Identity | None = None,
+    ) -> None:
+        """Start it, with the interpreter `python` if that is not to be this one, and as `identity` if not as this user.
 
         The listener is bound here, so edges can connect before the application is there.
 
@@ -41,6 +49,10 @@ class WorkerProcess:
         self.control, theirs = socket.socketpair()
         with listener, theirs:
             listener.bind(self.path)
+            if identity is not None:
+                # Edges are this user too; nobody can have connected before, as the socket does not listen yet.
+                os.chmod(self.path, 0o600)
+                os.chown(self.path, identity.uid, identity.gid)
             listener.listen(128)
             command = [
                 python or sys.executable,
@@ -55,6 +67,7 @@ class WorkerProcess:
                 stdin=subprocess.DEVNULL,
                 pass_fds=(listener.fileno(), theirs.fileno()),
                 env=dict(environ),
+                **(identity.popen if identity is not None else {}),
             )
         # One line of a few hundred bytes: it fits the socket's buffer, so this does not wait for the worker.
         self.control.sendall(settings.encode())

@@ -6,6 +6,7 @@ because an authority looks from several places at once.
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from edge_certs.csr import is_address
 from edge_certs.errors import CertificateError, place, reason
-from edge_certs.files import WRITE_ADVICE, write_private
+from edge_certs.files import WRITE_ADVICE, make_private_folder, write_shared
 from edge_certs.jws import encode_base64url
 
 HTTP_01 = "http-01"
@@ -120,7 +121,20 @@ class ChallengeStore:
         content = challenge.answer.encode("ascii")
         if challenge.kind == TLS_ALPN_01:
             content = encode_alpn_certificate(challenge, now)
-        write_private(self._path(challenge), content)
+        write_shared(self._path(challenge), content)
+
+    def share(self, group: int) -> None:
+        """Let the members of a group, by number, read the answers: what is written here from now on is theirs too.
+
+        Raises CertificateError: the folder cannot be made or changed.
+        """
+        for folder in (self.folder, self.folder / HTTP_01, self.folder / TLS_ALPN_01):
+            make_private_folder(folder)
+            try:
+                os.chown(folder, -1, group)
+                folder.chmod(0o750)
+            except OSError as error:
+                raise CertificateError(f"cannot share {place(folder)}: {reason(error)}", WRITE_ADVICE) from error
 
     def remove(self, challenge: Challenge) -> None:
         """Take the answer away; it may be gone already.

@@ -105,6 +105,14 @@ def write_private(path: Path, content: bytes) -> None:
     _write(path, content, 0o600)
 
 
+def write_shared(path: Path, content: bytes) -> None:
+    """Do what `write_private` does, for what the folder's group reads if it gets into the folder: mode 0640.
+
+    Raises CertificateError: the folder or the file cannot be written.
+    """
+    _write(path, content, 0o640, of_folder=True)
+
+
 def write_public(path: Path, content: bytes) -> None:
     """Do what `write_private` does, for what holds no secret and others read, as in a container: mode 0644.
 
@@ -166,7 +174,7 @@ def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
+def _write(path: Path, content: bytes, mode: int, *, of_folder: bool = False) -> None:
     make_private_folder(path.parent)
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -177,6 +185,9 @@ def _write(path: Path, content: bytes, mode: int) -> None:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 file.write(content)
                 file.flush()
+                group = path.parent.stat().st_gid
+                if of_folder and os.fstat(file.fileno()).st_gid != group:
+                    os.fchown(file.fileno(), -1, group)
                 os.fchmod(file.fileno(), mode)
                 os.fsync(file.fileno())
             os.replace(temporary, path)

@@ -74,10 +74,34 @@ def test_answer_to_http_is_found_any_number_of_times_until_it_is_removed(tmp_pat
     assert [store.find_http("token-1") for _ in range(3)] == [ANSWER.encode()] * 3
     assert store.find_http("token-2") is None
     mode = (tmp_path / "challenges/http-01/token-1").stat().st_mode
-    assert stat.S_IMODE(mode) == 0o600
+    assert stat.S_IMODE(mode) == 0o640  # in folders that are closed, unless they are shared
+    assert stat.S_IMODE((tmp_path / "challenges").stat().st_mode) == 0o700
     store.remove(HTTP)
     store.remove(HTTP)
     assert store.find_http("token-1") is None
+
+
+def test_answers_are_the_groups_that_they_are_shared_with(tmp_path: Path) -> None:
+    store = ChallengeStore(tmp_path / "challenges")
+    group = next((number for number in os.getgroups() if number != os.getegid()), 54321 if not os.geteuid() else None)
+    if group is None:
+        pytest.skip("needs root, or a second group")
+    store.share(group)
+    store.share(group)
+    store.put(HTTP, NOW)
+    store.put(ALPN, NOW)
+    for path in ("", "http-01", "tls-alpn-01"):
+        status = (store.folder / path).stat()
+        assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (group, 0o750)
+    for path in ("http-01/token-1", "tls-alpn-01/shop.example.pem"):
+        status = (store.folder / path).stat()
+        assert (status.st_gid, stat.S_IMODE(status.st_mode)) == (group, 0o640)
+
+
+def test_folder_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "challenges").write_text("a file")
+    with pytest.raises(CertificateError, match=r"challenges"):
+        ChallengeStore(tmp_path / "challenges").share(os.getegid())
 
 
 def test_certificate_for_a_server_name_is_found_until_it_is_removed(tmp_path: Path) -> None:

@@ -178,6 +178,8 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "max_worker_rss": ("1GiB", "pool", "max_worker_rss", 2**30),
     "config": ("edge.toml", "file", "path", "edge.toml"),
     "pid": ("edge.pid", "run", "pid_file", "edge.pid"),
+    "user": ("www-data", "run", "user", "www-data"),
+    "group": ("33", "run", "group", "33"),
     "metrics": ("unix:m.sock", "run", "metrics", (UnixAddress("m.sock"),)),
     "health": ("0", "run", "health", False),
     "env_file": (".env", "application", "env_files", (Path(".env"),)),

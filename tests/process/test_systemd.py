@@ -298,13 +298,27 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_unit_files_are_what_systemd_takes(units: Path) -> None:
-    found = analyze("verify", "--man=no", *map(str, sorted(units.iterdir())))
+    found = analyze("verify", "--man=no", *map(str, sorted(units.glob("edge*"))))
     assert (found.returncode, found.stderr) == (0, "")
 
 
 def test_unit_file_leaves_little_to_whoever_breaks_in(units: Path) -> None:
     found = analyze("security", "--offline=yes", "--threshold=20", str(units / "edge.service"))
     assert found.returncode == 0, found.stdout
+
+
+def test_unit_whose_master_is_root_is_what_systemd_takes(units: Path) -> None:
+    [change] = re.findall(
+        r"^```ini\n(.*?)^```$", (ROOT / "docs/howto/systemd.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    folder = units / "edge.service.d"
+    folder.mkdir()
+    (folder / "override.conf").write_text(change.replace("/opt/app/.venv/bin/edge", "/bin/true"))
+    found = analyze("verify", "--man=no", str(units / "edge.service"))
+    assert (found.returncode, found.stderr) == (0, "")
+    [*_, line] = re.findall(r"^ExecStart=\S+ serve (.*)$", change, re.MULTILINE)
+    context = serve_command.make_context("edge serve", line.split())
+    assert read_settings(given_flags(context.params), {}).run.user == "edge"
 
 
 def test_unit_file_starts_what_the_command_line_takes() -> None:
