@@ -313,7 +313,7 @@ class Master:
 
     def _settled(self, settled: Settled) -> None:
         """A reload is over. Edges follow the workers: where those do not start, nothing changes."""
-        settings, reply = self._reloads.pop(settled.generation)
+        settings, reply = self._reloads.pop(settled.generation, (self._settings, None))
         if not settled.failure:
             self._use(settings)
         if self._watch.is_on and settled.failure:

@@ -78,7 +78,7 @@ class ServiceManager:
 
     def reloaded(self, status: str) -> None:
         """A reload is over, whether it was done or given up; `status` is what serves now."""
-        self._reloads -= 1
+        self._reloads = max(0, self._reloads - 1)  # code that is wrong from the start was no reload
         if self._is_ready and not self._reloads:
             self._status = status
             self._send(READY=1, STATUS=status)
