@@ -210,7 +210,7 @@ class Pools:
         reload = self._reload
         if reload is None and settled.failure:
             # The first workers of a pool that waits for better code.
-            self._settled(Settled(self.generation, _of(key, settled.failure)))
+            self._settled(Settled(self.generation, self._of(key, settled.failure)))
         if reload is None or reload.waiting.get(key) != settled.generation:
             return  # of a reload before
         del reload.waiting[key]
