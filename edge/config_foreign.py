@@ -44,7 +44,7 @@ ADVICE = {
     "--reset-contextvars": "each request runs in a context of its own anyway; leave it out",
     "--worker-connections": "use --worker-concurrency, which counts requests",
     "--reload-engine": "use --reload; files are watched by the system's own means",
-    "--reload-extra-file": "use --reload-include, with a pattern",
+    "--proxy-allow-from": "use --proxy-protocol, with the networks of the proxies",
     "--spew": "use a debugger; leave it out",
     "--check-config": "a wrong option ends edge serve before it listens; leave it out",
     "--worker-tmp-dir": "the sign of life is a message, not a file; leave it out",

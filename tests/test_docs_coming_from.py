@@ -8,10 +8,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
-from edge.cli import _program, serve_command
+from edge.cli import _program, main, serve_command
 from edge.config import section_options
 from edge.config_foreign import ADVICE, ForeignSettings, advice_for
 from tests.process.server import DEADLINE, ROOT
@@ -109,3 +110,22 @@ def test_command_that_replaces_another_is_accepted(page: str, command: str) -> N
     arguments = shlex.split(command)[2:]
     parsed = serve_command.make_context("serve", arguments, parent=_program.make_context("edge", ["serve"]))
     assert parsed.params["app"]
+
+
+def commands_today() -> Iterator[str]:
+    """Give the commands of uvicorn and gunicorn in the pages' tables, and those of README."""
+    for page in [ROOT / "README.md", *sorted(PAGES.glob("*.md"))]:
+        yield from re.findall(r"^\| `((?:uvicorn|gunicorn) [^`]+)`", page.read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", sorted({*commands_today()}))
+def test_command_of_today_is_taken_as_it_stands(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gunicorn.conf.py").write_text("workers = 3\n")
+    program, *arguments = shlex.split(command)
+    assert main([program, "--print", *arguments]) == 0
+    out, _ = capsys.readouterr()
+    assert out.startswith("edge serve --")
+    assert arguments[-1] in out or arguments[0] in out

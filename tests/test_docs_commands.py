@@ -39,6 +39,8 @@ TYPED = {
     "README.md": _PRINTED,
     "docs/quickstart.md": _PRINTED,
     "docs/reference/exit-codes.md": _PRINTED,
+    "docs/coming-from/uvicorn.md": _PRINTED,
+    "docs/coming-from/gunicorn.md": _PRINTED,
     "docs/howto/https-on-localhost.md": _CERT,
     "docs/howto/https-in-compose.md": _CERT,
     "docs/howto/other-certificates.md": _CERT,
@@ -64,6 +66,8 @@ UNTYPED = {
 RUN_BY = {
     "serve": "tests/process/server.py",
     "config": "tests/edge/test_origins.py",
+    "uvicorn": "docs/coming-from/uvicorn.md",
+    "gunicorn": "docs/coming-from/gunicorn.md",
     "drain": "tests/process/test_control.py",
     "reload": "tests/process/test_control.py",
     "scale": "tests/process/test_control.py",
@@ -120,7 +124,7 @@ NOT_RUN = {
     "pip install uvicorn granian": "needs a registry; for the benchmark only",
     **dict.fromkeys(
         ("uvicorn ", "gunicorn ", "hypercorn ", "certbot ", "caddy ", "nginx ", "systemctl reload gunicorn"),
-        "what people type today; tests/test_docs_coming_from.py holds what they type now",
+        "what people type today; tests/test_docs_coming_from.py translates it, and holds what they type now",
     ),
     "docker --init": "needs a container engine; tests/process/test_process_one.py is process 1 without it",
     "docker compose up": "needs a container engine; tests/process/test_compose.py runs the stack in namespaces",
