@@ -47,6 +47,7 @@ ADVICE = {
     "--proxy-allow-from": "use --proxy-protocol, with the networks of the proxies",
     "--spew": "use a debugger; leave it out",
     "--check-config": "a wrong option ends edge serve before it listens; leave it out",
+    "--initgroups": "the groups of --user are taken in any case; leave it out",
     "--worker-tmp-dir": "the sign of life is a message, not a file; leave it out",
     "-m": "use --uds-permissions for Unix sockets; for what the application writes, umask in the shell before",
     "-n": "processes are told apart by edge status; leave it out",
