@@ -27,6 +27,7 @@ from edge.config import ServeSettings
 from edge.config_logs import LogSettings
 from edge.counts import Counts
 from edge.dispatch.dispatcher import Dispatcher
+from edge.dispatch.exchange import FileSender
 from edge.dispatch.link import RECONNECT, WorkerLink
 from edge.errors import ConfigError
 from edge.http.field import FieldMemory
@@ -41,6 +42,8 @@ from edge.observe import STDOUT, AccessLog, Clock, Output, wants_colors, wants_j
 from edge.policy.chain import HEALTH, READY, Policy, Redirect
 from edge.policy.forwarded import TrustedProxies, announcers
 from edge.sites import build_sites
+from edge.static.sendfile import SentFiles
+from edge.static.target import StaticTarget
 from edge.targets import Targets
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 from edge.tls.guards import Guard
@@ -113,7 +116,11 @@ class EdgeProcess:
         targets = Targets(settings, self.dispatchers)
         self.router = targets.router
         self._upstreams = targets.upstreams
-        self._folders = targets.folders
+        self._folders: list[StaticTarget | SentFiles] = [*targets.folders]
+        self.files: FileSender | None = None
+        if settings.static.sendfile_root:
+            self._folders.append(files := SentFiles(settings.static.sendfile_root))
+            self.files = files
         # A dict keeps the order of accepting: the oldest come first when room must be made.
         self.connections: dict[Connection, None] = {}
         self.is_draining = False

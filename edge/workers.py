@@ -355,6 +355,7 @@ def worker_settings(number: int, plan: Plan) -> WorkerSettings:
         ca_bundle=plan.trust.ca_bundle,
         relax_strict=application.trust_strict == "off",
         disconnect_grace=settings.timeouts.disconnect_grace,
+        sendfile_root=os.path.abspath(settings.static.sendfile_root) if settings.static.sendfile_root else "",
         ws_max_queue=settings.websocket.max_queue,
         log_config=os.path.abspath(settings.logs.config) if settings.logs.config else "",
         use_colors=wants_colors(settings.logs.colors, sys.stderr),

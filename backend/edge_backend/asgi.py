@@ -16,6 +16,7 @@ from urllib.parse import unquote_to_bytes
 
 from . import wire
 from .errors import ApplicationError, ClientDisconnected
+from .pathsend import send_path
 
 Message = dict[str, Any]
 Scope = dict[str, Any]
@@ -42,6 +43,7 @@ _KINDS = {
     b"date": _DATE,
     b"server": _SERVER,
     b"content-type": _TYPE,
+    b"x-edge-file": _DROP,  # ours: see `hand_over`
 }
 
 
@@ -53,6 +55,10 @@ class Link(Protocol):
     """The connection to one edge, as an exchange uses it."""
 
     def write(self, frames: bytes) -> None: ...
+
+    @property
+    def sendfile_root(self) -> str:
+        """The folder out of which the edge sends files; empty: none."""
 
 
 def build_scope(parts: list[bytes], root_path: str, state: dict[str, Any]) -> Scope:
@@ -219,8 +225,22 @@ class HttpExchange:
             self._send_start(message)
         elif kind == "http.response.trailers":
             self._send_trailers(message)
+        elif kind == "http.response.pathsend" and self._link.sendfile_root:
+            await send_path(self, message["path"], self._link.sendfile_root)
         else:
             raise ApplicationError(f"message type {kind!r} is not allowed in an HTTP response")
+
+    def hand_over(self, path: bytes) -> bool:
+        """Let the edge send a file in the place of content, and end; False if that is not possible any more.
+
+        `path` is that of the file below the root, quoted as in a URL.
+        """
+        if not self._waits or self._gone or self._trailers or not (self._has_content or self._is_head):
+            return False
+        self._fields += b"\nx-edge-file\n" + path
+        self._flags |= _LAST_SENT
+        self._write_head(b"", end=True)
+        return True
 
     def finish(self) -> bytes | None:
         """The application has returned: give the reason if its answer is not whole."""

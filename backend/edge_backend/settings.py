@@ -16,7 +16,8 @@ class WorkerSettings:
 
     `ca_bundle` is the file that certifi shall answer with; empty when it is to be left alone. `relax_strict` turns
     off what Python 3.13 added to the verification of servers. `disconnect_grace` is how
-    long an application call may go on after its client has left; 0 is for ever. `python_path` is where modules are
+    long an application call may go on after its client has left; 0 is for ever. `sendfile_root` is the folder
+    out of which the edge sends files that the application names; empty: none. `python_path` is where modules are
     looked for besides `app_dir`. `interface` is auto, asgi3, asgi2 or wsgi; `threads` are the calls of a WSGI
     application that run at a time. `ws_max_queue` is how many messages of a WebSocket may
     wait; 0 is any number.
@@ -37,6 +38,7 @@ class WorkerSettings:
     ca_bundle: str = ""
     relax_strict: bool = False
     disconnect_grace: float = 0.0
+    sendfile_root: str = ""
     ws_max_queue: int = 0
     log_config: str = ""
     use_colors: bool = False

@@ -44,6 +44,7 @@ class WireConnection(asyncio.Protocol):
         self._writer: wire.FrameWriter
         self.write: Callable[[bytes], None]
         self.lost: asyncio.Future[None] = worker.loop.create_future()
+        self.sendfile_root = worker.settings.sendfile_root
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the interface without the base class.
@@ -102,6 +103,8 @@ class WireConnection(asyncio.Protocol):
             run = self._run_websocket
         else:
             scope = build_scope(parts, worker.settings.root_path, worker.state)
+            if self.sendfile_root:
+                scope["extensions"]["http.response.pathsend"] = {}
             exchange = HttpExchange(self, stream, flags, scope, body)
         self._exchanges[stream] = exchange
         if not self._is_ticking:

@@ -61,6 +61,18 @@ class Client(Protocol):
 
     @property
     def answer_window(self) -> int: ...
+    @property
+    def files(self) -> FileSender | None: ...
+
+
+class FileSender(Protocol):
+    """Who sends files in the place of what an application answers."""
+
+    def find_named(self, fields: list[bytes]) -> tuple[bytes, bytes] | None:
+        """Return the field that names a file, if there is one among names and values in turn."""
+
+    def send(self, exchange: Exchange, status: int, fields: list[bytes], named: tuple[bytes, bytes]) -> None:
+        """Answer with the file that the field `named` names; `fields` are the application's others."""
 
 
 class Link(Protocol):
@@ -93,6 +105,7 @@ class Exchange:
         "_owed",
         "_pending",
         "_pending_complete",
+        "_promise",
         "_sent",
         "_whole_at",
         "_window",
@@ -140,6 +153,8 @@ class Exchange:
         self._window: int  # what the worker may send before it gets credit
         self._pending = b""
         self._pending_complete = False
+        # An answer that names a file, which is sent when the application has ended: see FileSender.send.
+        self._promise: tuple[int, list[bytes], tuple[bytes, bytes]] | None = None
         # Of a request whose content comes after its head: what a worker has got of it, and whether that was all.
         self._sent: bytes
         self._ended: bool
@@ -294,6 +309,9 @@ class Exchange:
             return
         fields = parts[2:]
         if b"\nx-" in head or not RESPONSE_HOP.isdisjoint(fields[::2]):
+            if self._client.files is not None and self._is_promised(self._client.files, status, fields):
+                self._wait_for_end(flags, body)
+                return
             fields = _without_hop(fields)
         self.answered = True
         self._kept = b""
@@ -312,6 +330,21 @@ class Exchange:
         else:
             self.grant(len(body))
 
+    def _is_promised(self, files: FileSender, status: int, fields: list[bytes]) -> bool:
+        """Tell whether the answer of an application is a file; that of another server names none here."""
+        named = files.find_named(fields) if self.worker >= 0 else None
+        if named is not None:
+            self._promise = (status, _without_hop(fields), named)
+        return named is not None
+
+    def _wait_for_end(self, flags: int, body: bytes) -> None:
+        """Drop content in whose place a file is sent; send it when the application has ended, if all was well."""
+        if flags & wire.END and self._promise is not None and self._client.files is not None:
+            self.link = None
+            self._client.files.send(self, *self._promise)
+        elif self.link is not None and body:
+            self.link.open_window(self, len(body))
+
     def respond(self, status: int, length: bytes, fields: list[bytes], flags: int, body: bytes) -> None:
         """Whoever stands in a worker's place in this process answers; unlike a worker's, it is as it says it is."""
         self.answered = True
@@ -326,7 +359,10 @@ class Exchange:
     def receive_data(self, flags: int, body: bytes) -> None:
         """The worker sends content of the answer, or bytes of a WebSocket."""
         if not self.answered:
-            self._fail(502, "the worker sent content before a head")
+            if self._promise is not None:
+                self._wait_for_end(flags, body)
+            else:
+                self._fail(502, "the worker sent content before a head")
             return
         try:
             if body:
@@ -344,7 +380,10 @@ class Exchange:
     def receive_trailers(self, head: bytes) -> None:
         """The worker ends the answer with trailer fields."""
         if not self.answered:
-            self._fail(502, "the worker sent trailers before a head")
+            if self._promise is not None:
+                self._wait_for_end(wire.END, b"")
+            else:
+                self._fail(502, "the worker sent trailers before a head")
             return
         parts = head.split(b"\n") if head and self.head.trailers else []
         if len(parts) % 2 or b"\r" in head or b"\0" in head:

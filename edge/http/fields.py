@@ -142,7 +142,7 @@ def is_trust_sensitive(name: bytes) -> bool:
 
 def is_response_hop(name: bytes) -> bool:
     """Tell whether a field of an application's answer stays inside; `name` is lower case."""
-    return name in RESPONSE_HOP or name.startswith((b"x-accel-", b"x-sendfile"))
+    return name in RESPONSE_HOP or name.startswith((b"x-accel-", b"x-sendfile", b"x-edge-"))
 
 
 def field_name(raw: bytes) -> tuple[bytes, int]:

@@ -13,7 +13,7 @@ import asyncio
 import logging
 from time import monotonic
 
-from edge.dispatch.exchange import Exchange
+from edge.dispatch.exchange import Exchange, FileSender
 from edge.http.client_cert import Identity
 from edge.http.events import Data, Event, Refusal, RequestHead
 from edge.http.http1 import IDLE, Http1Connection
@@ -223,6 +223,11 @@ class ClientConnection:
             self.stream.pause()
 
     # What the exchange wants.
+
+    @property
+    def files(self) -> FileSender | None:
+        """Who sends files that an application names."""
+        return self._edge.files
 
     def is_congested(self, exchange: Exchange) -> bool:
         """Tell whether more has been written than the client takes."""

@@ -16,7 +16,7 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 
-from edge.dispatch.exchange import Exchange
+from edge.dispatch.exchange import Exchange, FileSender
 from edge.http.client_cert import Identity
 from edge.http.events import Data, Failure, Refusal, RequestHead, Reset
 from edge.http.frames import Code
@@ -277,6 +277,11 @@ class Http2ClientConnection:
         # Not only those of exchanges: answers that are whole may wait for their client yet.
         share = ANSWERS_WINDOW // (len(self._core.streams) or 1)
         return max(wire.NARROW_WINDOW, min(wire.INITIAL_WINDOW, share))
+
+    @property
+    def files(self) -> FileSender | None:
+        """Who sends files that an application names."""
+        return self._edge.files
 
     def is_congested(self, exchange: Exchange) -> bool:
         """Tell whether more of an answer has been written than the client takes."""

@@ -6,7 +6,7 @@ import logging
 from time import monotonic
 from typing import Protocol
 
-from edge.dispatch.exchange import Exchange
+from edge.dispatch.exchange import Exchange, FileSender
 from edge.dispatch.router import Router
 from edge.dispatch.target import Overloaded
 from edge.http.field import FieldMemory
@@ -64,6 +64,7 @@ class Edge(Protocol):
     clock: Clock
     access_log: AccessLog | None
     router: Router
+    files: FileSender | None
     max_body: int
     max_requests: int
     body_idle: float

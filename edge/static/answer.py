@@ -26,7 +26,7 @@ class Facts(NamedTuple):
 class Plan(NamedTuple):
     """An answer: its status, the length of its content, its fields, and the content in pieces.
 
-    A status of 400 and above has no content of its own: it is refused with these fields.
+    A status of 400 and above without pieces is a refusal: it gets the page of the status, with these fields.
     """
 
     status: int

@@ -6,8 +6,6 @@ What a request names is looked up at once; the answers leave in the next turn of
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
 from collections import deque
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,13 +13,12 @@ from typing import NamedTuple
 from edge.dispatch.exchange import Exchange
 from edge.dispatch.target import Target
 from edge.http.events import RequestHead
-from edge.static.answer import CONDITIONS, Plan, gather_conditions, plan_answer
 from edge.static.catalog import Catalog
 from edge.static.forms import Entry, FolderFoundError, Form
 from edge.static.negotiate import accepts_html
 from edge.static.paths import FilePath, PathRefused, parse_path
 from edge.static.root import NotServedError
-from edge.static.transfer import send_form
+from edge.static.transfer import send_asked, send_form
 from edge_backend import wire
 
 _METHODS = (b"GET", b"HEAD")
@@ -198,16 +195,7 @@ def _answer_asked(exchange: Exchange, form: Form, request: bytes) -> None:
     if form.mark in request and b"\nif-match\n" not in request and b"\nif-unmodified-since\n" not in request:
         exchange.respond(304, b"", form.facts.kept_fields, wire.END, b"")
     else:
-        send_form(exchange, form, request, _plan(exchange.head, form))
-
-
-def _plan(head: RequestHead, form: Form) -> Plan:
-    conditions = gather_conditions([line for line in head.lines if line.startswith(CONDITIONS)])
-    if not conditions:
-        return form.whole
-    boundary = secrets.token_hex(12).encode() if b"," in conditions.get(b"range", b"") else b""
-    is_get = head.method == b"GET"
-    return plan_answer(form.facts, conditions, is_get=is_get, now=int(time.time()), boundary=boundary)
+        send_asked(exchange, form, form.facts, request)
 
 
 def _join_values(head: RequestHead, start: bytes) -> bytes:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
+import time
 from collections.abc import Callable
 
 from edge.dispatch.exchange import Exchange
-from edge.static.answer import Plan
+from edge.static.answer import CONDITIONS, Facts, Plan, gather_conditions, plan_answer
 from edge.static.forms import Form
 from edge.static.ranges import Span
 from edge.static.root import OpenFile
@@ -22,7 +24,7 @@ def send_form(exchange: Exchange, form: Form, request: bytes, plan: Plan) -> Non
 
     What is in memory goes at once, the rest as the client takes it.
     """
-    if plan.status >= 400:
+    if plan.status >= 400 and not plan.pieces:
         exchange.refuse(plan.status, "", tuple(zip(plan.fields[::2], plan.fields[1::2], strict=True)))
     elif exchange.head.method == b"HEAD" or not plan.pieces:
         length = b"%d" % plan.length if plan.pieces else b""
@@ -35,6 +37,16 @@ def send_form(exchange: Exchange, form: Form, request: bytes, plan: Plan) -> Non
         exchange.respond(plan.status, b"%d" % plan.length, plan.fields, wire.END, body)
 
 
+def send_asked(exchange: Exchange, form: Form, facts: Facts, request: bytes) -> None:
+    """Answer with a file as the request's conditions and ranges want it; `facts` is what is said of it."""
+    head = exchange.head
+    conditions = gather_conditions([line for line in head.lines if line.startswith(CONDITIONS)])
+    boundary = secrets.token_hex(12).encode() if b"," in conditions.get(b"range", b"") else b""
+    is_get = head.method == b"GET"
+    plan = plan_answer(facts, conditions, is_get=is_get, now=int(time.time()), boundary=boundary)
+    send_form(exchange, form, request, plan)
+
+
 def _join(content: bytes, pieces: list[bytes | Span]) -> bytes:
     return b"".join([piece if isinstance(piece, bytes) else content[piece.start : piece.stop] for piece in pieces])
 
@@ -42,12 +54,21 @@ def _join(content: bytes, pieces: list[bytes | Span]) -> bytes:
 class Transfer:
     """Sends an answer out of an open file, which it holds until the end. It stands where a worker's link would."""
 
-    __slots__ = ("_exchange", "_file", "_is_due", "_is_over", "_later", "_pieces", "_plan", "_started", "_window")
-
-    # No worker.
-    number = -1
+    __slots__ = (
+        "_exchange",
+        "_file",
+        "_is_due",
+        "_is_over",
+        "_later",
+        "_pieces",
+        "_plan",
+        "_started",
+        "_window",
+        "number",
+    )
 
     def __init__(self, exchange: Exchange, file: OpenFile, plan: Plan) -> None:
+        self.number = exchange.worker  # who named the file, for the log
         self._exchange = exchange
         self._file = file
         self._plan = plan

@@ -20,6 +20,7 @@ class MemoryLink:
     """Keeps the frames that an exchange writes."""
 
     def __init__(self) -> None:
+        self.sendfile_root = ""
         self._reader = wire.FrameReader()
         self._frames: list[wire.Frame] = []
 

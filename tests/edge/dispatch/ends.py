@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edge.dispatch.dispatcher import Dispatcher
-from edge.dispatch.exchange import Exchange
+from edge.dispatch.exchange import Exchange, FileSender
 from edge.dispatch.link import WorkerLink
 from edge.http.events import ProtocolError, RequestHead
 from edge_backend import wire
@@ -22,6 +22,7 @@ class MemoryClient:
         self.congested = False
         self.answer_window = wire.INITIAL_WINDOW
         self.refuses_answers = False
+        self.files: FileSender | None = None
 
     def take(self) -> list[tuple[Any, ...]]:
         """Return the calls since the last time."""
