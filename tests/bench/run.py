@@ -89,6 +89,8 @@ def _choose(only: list[str], work: works.Work) -> list[stacks.Stack]:
             continue
         if work.http2 and not stack.http2:
             print(f"left out: {stack.title}: speaks no HTTP/2")
+        elif work.proxy != stack.proxy and (work.proxy or stack.is_for_proxies):
+            continue
         elif work.static and not stack.static:
             print(f"left out: {stack.title}: serves no files")
         elif missing := stack.missing():

@@ -44,7 +44,8 @@ class Command:
 class Stack:
     """A stack: `missing()` names what is not installed or is empty, `commands(site)` writes its configuration.
 
-    A `static` one serves the files of the site's folder `files` below /static/.
+    A `static` one serves the files of the site's folder `files` below /static/. A `proxy` has uvicorn behind it; one
+    that `is_for_proxies` is compared with no others.
     """
 
     name: str
@@ -54,15 +55,26 @@ class Stack:
     logs: tuple[str, ...]
     http2: bool = True
     static: bool = False
+    proxy: bool = False
+    is_for_proxies: bool = False
 
 
 def all_stacks() -> dict[str, Stack]:
     """Return the stacks by name, edge first."""
     stacks = [
         Stack("edge", "edge", _needs_modules("edge.__main__"), _edge, ("edge.out", "edge.err"), static=True),
-        Stack("nginx", "nginx + uvicorn", _needs("nginx"), _nginx, ("access.log",), static=True),
-        Stack("haproxy", "haproxy + uvicorn", _needs("haproxy"), _haproxy, ("haproxy.out",)),
-        Stack("caddy", "caddy + uvicorn", _needs("caddy"), _caddy, ("access.log",), static=True),
+        Stack(
+            "upstream",
+            "edge + uvicorn",
+            _needs_modules("uvicorn"),
+            _upstream,
+            ("edge.out", "edge.err"),
+            proxy=True,
+            is_for_proxies=True,
+        ),
+        Stack("nginx", "nginx + uvicorn", _needs("nginx"), _nginx, ("access.log",), static=True, proxy=True),
+        Stack("haproxy", "haproxy + uvicorn", _needs("haproxy"), _haproxy, ("haproxy.out",), proxy=True),
+        Stack("caddy", "caddy + uvicorn", _needs("caddy"), _caddy, ("access.log",), static=True, proxy=True),
         Stack(
             "uvicorn", "uvicorn, TLS", _needs_modules("uvicorn"), _uvicorn, ("uvicorn.out", "uvicorn.err"), http2=False
         ),
@@ -100,6 +112,15 @@ def _edge(site: Site) -> list[Command]:
     log = "--access-log" if site.log else "--no-access-log"
     static = ("--static", f"/static={site.folder / 'files'}")
     return [Command("edge", (sys.executable, "-m", "edge", "serve", *files, *where, *static, log, TARGET))]
+
+
+def _upstream(site: Site) -> list[Command]:
+    config = site.folder / "edge.toml"
+    config.write_text(UPSTREAM.format(folder=site.folder))
+    files = ("--cert", str(site.cert), "--key", str(site.key))
+    where = ("-c", str(config), "--bind", f"127.0.0.1:{site.port}", "--edges", "1", *MANY)
+    log = "--access-log" if site.log else "--no-access-log"
+    return [_application(site), Command("edge", (sys.executable, "-m", "edge", "serve", *files, *where, log))]
 
 
 def _uvicorn(site: Site) -> list[Command]:
@@ -148,6 +169,12 @@ def _application(site: Site) -> Command:
     where = ("--uds", str(site.folder / "app.sock"), "--no-access-log", "--forwarded-allow-ips", "*")
     return Command("uvicorn", (sys.executable, "-m", "uvicorn", *where, TARGET), front=False)
 
+
+UPSTREAM = """\
+[[site]]
+[[site.route]]
+upstream = "unix:{folder}/app.sock"
+"""
 
 # As Debian ships it, but: one worker process (as each stack has), TLS 1.2 and 1.3 only, files in our folder,
 # kept-alive connections to the application, forwarding fields, 4096 connections for the idle ones (768), HTTP/2, and no

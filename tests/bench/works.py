@@ -34,7 +34,7 @@ class Work:
     """A kind of work: `measure(running, seconds)` gives the figures of `columns` and the faults.
 
     `ratios` are the columns that are compared; `timed` is whether the seconds matter; `http2`: only stacks that speak
-    HTTP/2 can be measured; `static`: only those that serve files.
+    HTTP/2 can be measured; `static`: only those that serve files; `proxy`: only those with uvicorn behind them.
     """
 
     name: str
@@ -46,11 +46,12 @@ class Work:
     timed: bool = True
     http2: bool = False
     static: bool = False
+    proxy: bool = False
 
 
 def all_works() -> dict[str, Work]:
     """Return the kinds of work by name."""
-    works = (_small(), _handshake(), _idle(), _large(), _http2(16), _http2(100), _http2_large(), _static())
+    works = (_small(), _handshake(), _idle(), _large(), _http2(16), _http2(100), _http2_large(), _static(), _proxy())
     return {work.name: work for work in works}
 
 
@@ -237,6 +238,19 @@ def _small() -> Work:
     )
     goals = (Goal("cpu", "nginx", 0.70), Goal("cpu", "granian", 1.0))
     return Work("small", title, measure_small, columns, ("rate", "cpu", "p99", "memory"), goals)
+
+
+def _proxy() -> Work:
+    title = f"keep-alive GET with browser fields, small answer of uvicorn behind a proxy, {CONNECTIONS} connections"
+    columns = (
+        Column("rate", "requests/s"),
+        Column("front", "of the front, CPU us/request", 1),
+        Column("cpu", "CPU us/request, all", 1),
+        Column("p99", "p99 ms", 2),
+    )
+    return Work(
+        "proxy", title, measure_small, columns, ("rate", "front", "cpu"), (Goal("front", "nginx", 1.3),), proxy=True
+    )
 
 
 def _handshake() -> Work:
