@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import lru_cache
 from typing import Final
 
 from edge.http.chunked import ChunkedDecoder
@@ -19,6 +20,9 @@ MAX_HEAD: Final = 64 * 1024
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t -~\x80-\xff]*)?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _BODILESS: Final = (b"204", b"304")
+_OWN_FLAGS: Final = {b"date": wire.HAS_DATE, b"server": wire.HAS_SERVER}
+# Lines that were read are remembered, so many of them: servers repeat most of theirs in each answer.
+_MEMORY: Final = 256
 
 
 class _State(Enum):
@@ -104,7 +108,16 @@ class AnswerReader:
         return self._read_head(match[1], match[2], lines[1:]), data
 
     def _read_head(self, minor: bytes, status: bytes, lines: list[bytes]) -> AnswerHead:
-        fields, length, is_chunked, flags, connection = _read_fields(lines)
+        fields = _Fields()
+        own = fields.lines
+        for raw in lines:
+            line, is_for_us = _read_line(raw)
+            if is_for_us:
+                fields.take(line)
+            else:
+                own.append(line)
+        fields.check()
+        length, connection = fields.length, fields.connection
         self._keeps_open = b"close" not in connection and (minor == b"1" or b"keep-alive" in connection)
         if status == b"101":
             if not self._wants_upgrade:
@@ -113,15 +126,15 @@ class AnswerReader:
             length = b""
         elif self._is_head or status in _BODILESS or length == b"0":
             self._state = _State.DONE
-        elif is_chunked:
+        elif fields.codings:
             self._state, self._chunks = _State.CHUNKED, ChunkedDecoder()
         elif length:
             self._state, self._remaining = _State.LENGTH, int(length)
         else:
             self._state, self._keeps_open = _State.UNTIL_CLOSE, False
         if connection:
-            fields = _without(fields, connection)
-        return AnswerHead(status, b"\n".join((status, length, *fields)), flags)
+            own = [line for line in own if line.partition(b"\n")[0] not in connection]  # RFC 9110 section 7.6.1
+        return AnswerHead(status, b"\n".join((status, length, *own)), fields.flags)
 
     def _receive_content(self, data: bytes) -> bytes:
         if self._state is _State.LENGTH:
@@ -147,37 +160,52 @@ class AnswerReader:
         return content
 
 
-def _read_fields(lines: list[bytes]) -> tuple[list[bytes], bytes, bool, int, list[bytes]]:
-    """Return the fields that go on, names and values in turn; the length; whether it is chunked; the flags of the
-    frame; and the options of Connection."""
-    fields: list[bytes] = []
-    length, codings, flags = b"", [], 0
-    connection: list[bytes] = []
-    for line in lines:
-        raw, colon, value = line.partition(b":")
-        name, value = raw.lower(), value.strip(b" \t")
-        if not colon or not is_token(name) or not is_field_value(value):
-            raise ProtocolError(502, f"the upstream's field {line[:60]!r} is not a name and a value")
+class _Fields:
+    """What the fields of a head come to."""
+
+    __slots__ = ("codings", "connection", "flags", "length", "lines")
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []  # those that go on: name, LF, value
+        self.length = b""
+        self.codings: list[bytes] = []
+        self.connection: list[bytes] = []
+        self.flags = 0
+
+    def take(self, line: bytes) -> None:
+        """Take a field that frames, or is for us."""
+        name, _, value = line.partition(b"\n")
         if name == b"content-length":
-            if not _LENGTH.fullmatch(value) or (length and length != value):
+            if not _LENGTH.fullmatch(value) or (self.length and self.length != value):
                 raise ProtocolError(502, f"the upstream's Content-Length {value[:40]!r} is not one number")
-            length = value
+            self.length = value
         elif name == b"transfer-encoding":
-            codings += parse_list(value.lower())
+            self.codings += parse_list(value.lower())
         elif name == b"connection":
-            connection += parse_list(value.lower())
-        elif not is_response_hop(name) or name.startswith(b"x-"):
-            flags |= wire.HAS_DATE if name == b"date" else wire.HAS_SERVER if name == b"server" else 0
-            fields += (name, value)
-    if codings and (length or codings != [b"chunked"]):
-        raise ProtocolError(502, "the upstream's Transfer-Encoding is not chunked alone, or it has a length besides")
-    return fields, length and b"%d" % int(length), bool(codings), flags, connection
+            self.connection += parse_list(value.lower())
+        elif name in _OWN_FLAGS:
+            self.flags |= _OWN_FLAGS[name]
+            self.lines.append(line)
+
+    def check(self) -> None:
+        """Raise ProtocolError if two readers could take the framing for two things."""
+        if self.codings and (self.length or self.codings != [b"chunked"]):
+            raise ProtocolError(
+                502, "the upstream's Transfer-Encoding is not chunked alone, or it has a length besides"
+            )
+        if self.length:
+            self.length = b"%d" % int(self.length)
 
 
-def _without(fields: list[bytes], options: list[bytes]) -> list[bytes]:
-    """Return the fields without those that Connection names: they are for us (RFC 9110 section 7.6.1)."""
-    kept: list[bytes] = []
-    for name, value in zip(fields[::2], fields[1::2], strict=True):
-        if name not in options:
-            kept += (name, value)
-    return kept
+@lru_cache(maxsize=_MEMORY)
+def _read_line(line: bytes) -> tuple[bytes, bool]:
+    """Return a field as name, LF and value, and whether `_Fields.take` has to look at it.
+
+    Servers repeat most of their lines in each answer.
+    """
+    raw, colon, value = line.partition(b":")
+    name, value = raw.lower(), value.strip(b" \t")
+    if not colon or not is_token(name) or not is_field_value(value):
+        raise ProtocolError(502, f"the upstream's field {line[:60]!r} is not a name and a value")
+    is_for_us = name in (b"content-length", *_OWN_FLAGS) or (is_response_hop(name) and not name.startswith(b"x-"))
+    return b"%b\n%b" % (name, value), is_for_us

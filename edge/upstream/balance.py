@@ -32,17 +32,14 @@ class Balance:
         self._last = -1
         self.servers: Sequence[ServerState] = [ServerState() for _ in plan.servers]
 
-    @property
-    def is_any_well(self) -> bool:
-        """True if one of the servers may get requests."""
-        return not all(server.is_ill for server in self.servers)
-
     def choose(self, now: float, tried: Collection[int] = ()) -> int | None:
         """Return the server for a request that those in `tried` have failed; None if none is left that may get it.
 
         When all are down by failures of requests alone, they get requests all the same: it is no worse than to refuse
         all, and shows when one is back. One that fails its active check gets nothing.
         """
+        if len(self.servers) == 1:
+            return None if tried or self.servers[0].is_ill else 0
         left = [number for number in range(len(self.servers)) if number not in tried]
         up = [number for number in left if self.servers[number].is_up(now)]
         if not up:

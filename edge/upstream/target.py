@@ -70,12 +70,18 @@ class Upstream:
 
         Raises Overloaded if the queue is full, or no server is up.
         """
-        if not self._balance.is_any_well:
+        number = self._balance.choose(exchange.started_at)
+        if number is None:
             raise Overloaded(f"upstream {self.name}: no server is up")
-        if len(self._queue) >= self._queue_limit:
-            raise Overloaded(f"queue full: {len(self._queue)} requests wait for {self.name}")
         exchange.sent_at = exchange.started_at
-        self._place(_Waiting(exchange, request))
+        server = self._servers[number]
+        connection = server.take()
+        if connection is not None:
+            server.begin(connection, exchange, request)
+        elif len(self._queue) >= self._queue_limit:
+            raise Overloaded(f"queue full: {len(self._queue)} requests wait for {self.name}")
+        else:
+            self._place(_Waiting(exchange, request), number)
 
     def withdraw(self, exchange: Exchange) -> None:
         """The client of an exchange that may be waiting has left."""
@@ -143,11 +149,12 @@ class Upstream:
                 waiting.tried.add(number)
             self._place(waiting)
 
-    def _place(self, waiting: _Waiting) -> bool:
-        """Begin the request, or queue it or refuse it; False if it has to wait."""
+    def _place(self, waiting: _Waiting, number: int | None = None) -> bool:
+        """Begin the request, or queue it or refuse it; False if it has to wait. `number`: its server is chosen."""
         exchange = waiting.exchange
         assert exchange is not None
-        number = self._balance.choose(monotonic(), waiting.tried)
+        if number is None:
+            number = self._balance.choose(monotonic(), waiting.tried)
         if number is None:
             self._waiting.pop(exchange, None)
             exchange.refuse(502, f"upstream {self.name}: no server is left that could have it")
@@ -176,10 +183,7 @@ class Upstream:
             server.done(connection)
             return
         self._waiting.pop(exchange, None)
-        server.state.busy += 1
-        server.state.requests += 1
-        server.busy.add(connection)
-        connection.start(exchange, waiting.request)
+        server.begin(connection, exchange, waiting.request)
 
     async def _connect(self, waiting: _Waiting, server: _Server) -> None:
         try:
@@ -240,6 +244,13 @@ class _Server:
     def take(self) -> UpstreamConnection | None:
         """Return a connection that is not used, the one that was used last."""
         return self._idle.pop() if self._idle else None
+
+    def begin(self, connection: UpstreamConnection, exchange: Exchange, request: bytes) -> None:
+        """Send a request."""
+        self.state.busy += 1
+        self.state.requests += 1
+        self.busy.add(connection)
+        connection.start(exchange, request)
 
     def has_room(self, most: int) -> bool:
         """Tell whether there is a connection for a request, or may be."""
