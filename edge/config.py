@@ -11,6 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 from edge.config_acme import AcmeSettings, refuse_acme_contradictions
 from edge.config_answers import AnswerSettings
 from edge.config_app import ApplicationSettings
+from edge.config_buffer import BufferSettings, SpoolSettings, refuse_unusable_spool
 from edge.config_foreign import ForeignSettings, advice_for
 from edge.config_forward import ForwardSettings, forward_settings
 from edge.config_limits import LimitSettings, TimeoutSettings
@@ -58,6 +59,8 @@ class ServeSettings:
     answers: AnswerSettings = field(default_factory=AnswerSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
+    buffer: BufferSettings = field(default_factory=BufferSettings)
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
     static: StaticSettings = field(default_factory=StaticSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
@@ -96,6 +99,8 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("Answers", AnswerSettings),
     ("Limits", LimitSettings),
     ("Timeouts", TimeoutSettings),
+    ("Buffering", BufferSettings),
+    ("Spool", SpoolSettings),
     ("WebSocket", WebSocketSettings),
     ("Static files", StaticSettings),
     ("Pool", PoolSettings),
@@ -237,6 +242,10 @@ def _put_together(
     pairs = (*pair_files(parsed), *(files for site in sites for files in site.certificates))
     certificates = tuple(dict.fromkeys(pairs))
     _refuse_particular(given, {**parsed, "cert": certificates, "acme": groups}, acme, texts, sites)
+    spool = part(SpoolSettings)
+    buffer = part(BufferSettings)
+    if buffer.request_buffering == "on":
+        refuse_unusable_spool(spool)
     applications = [route.target for site in sites for route in site.routes if isinstance(route.target, AppPlan)]
     return ServeSettings(
         application=applications[0].application if applications else ApplicationSettings(""),
@@ -249,6 +258,8 @@ def _put_together(
         answers=part(AnswerSettings),
         limits=part(LimitSettings),
         timeouts=part(TimeoutSettings),
+        buffer=buffer,
+        spool=spool,
         websocket=part(WebSocketSettings),
         static=part(StaticSettings),
         pool=base.pool,

@@ -58,9 +58,9 @@ class Counts:
                 took = exchange.finished_at - exchange.started_at
                 durations[bisect_left(BOUNDS, took)] += 1
                 self._took += took
-            if exchange.sent_at > exchange.started_at:
+            if exchange.sent_at > exchange.ready_at:
                 self._waited += 1
-                self._wait += exchange.sent_at - exchange.started_at
+                self._wait += exchange.sent_at - exchange.ready_at
 
     def report(self) -> dict[str, int]:
         """Return the counts by name."""

@@ -27,8 +27,8 @@ from edge.config import ServeSettings
 from edge.config_logs import LogSettings
 from edge.counts import Counts
 from edge.dispatch.dispatcher import Dispatcher
-from edge.dispatch.exchange import FileSender
 from edge.dispatch.link import RECONNECT, WorkerLink
+from edge.dispatch.sides import FileSender
 from edge.errors import ConfigError
 from edge.http.field import FieldMemory
 from edge.http.head import HeadLimits, HeadParser
@@ -115,6 +115,7 @@ class EdgeProcess:
         }
         targets = Targets(settings, self.dispatchers)
         self.router = targets.router
+        self.intake = targets.intake
         self._upstreams = targets.upstreams
         self._folders: list[StaticTarget | SentFiles] = [*targets.folders]
         self.files: FileSender | None = None

@@ -8,10 +8,12 @@ from edge.access_format import needs_answer
 from edge.config import ServeSettings
 from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, StaticPlan, UpstreamPlan, pool_key
 from edge.dispatch.dispatcher import Dispatcher
+from edge.dispatch.intake import NOTHING, Holding, Intake
 from edge.dispatch.kept_fields import KeptFields
 from edge.dispatch.local import NotFound, Redirect
 from edge.dispatch.no_websockets import NoWebSockets
 from edge.dispatch.router import Route, Router, Routes
+from edge.dispatch.spool import Spool
 from edge.dispatch.target import Target
 from edge.static.catalog import Catalog
 from edge.static.forms import Rules
@@ -25,14 +27,25 @@ class Targets:
 
     def __init__(self, settings: ServeSettings, pools: Mapping[str, Dispatcher]) -> None:
         self._settings = settings
+        self._holdings: dict[Target, Holding] = {}
         self._pools: Mapping[str, Target] = pools
         if needs_answer(settings.logs.line):
             self._pools = {key: KeptFields(pool) for key, pool in self._pools.items()}
         if settings.websocket.implementation == "none":
             self._pools = {key: NoWebSockets(pool) for key, pool in self._pools.items()}
+        for key, pool in pools.items():
+            self._hold(self._pools[key], pool)
         self.upstreams: list[Upstream] = []
         self.folders: list[StaticTarget] = []
         self.router = self._make_router(settings)
+        spool = Spool(settings.spool.folder, settings.spool.max_size // settings.pool.edges)
+        self.intake = Intake(spool, self._holdings)
+
+    def _hold(self, target: Target, pool: Dispatcher | None = None) -> Target:
+        """Put down what of the target's requests is held; return it."""
+        mode = self._settings.buffer.request_buffering
+        self._holdings[target] = Holding(mode != "off", mode == "on", pool if mode == "auto" else None)
+        return target
 
     def _make_router(self, settings: ServeSettings) -> Router:
         if len(self._pools) == len(settings.sites) == len(settings.sites[0].routes) == 1:
@@ -63,6 +76,8 @@ class Targets:
         catalog = Catalog(Root(plan.folder), Rules(plan.max_age, plan.immutable, plan.precompressed))
         folder = StaticTarget(Folder(prefix.rstrip("/"), plan.index, plan.spa), catalog, behind)
         self.folders.append(folder)
+        if behind is not None:
+            self._holdings[folder] = self._holdings.get(behind, NOTHING)
         return folder
 
     def _make(self, plan: AppPlan | RedirectPlan | UpstreamPlan, route: RoutePlan, where: str) -> Target:
@@ -79,4 +94,4 @@ class Targets:
                 name, left_out = where + route.prefix, prefix if route.strip else b""
                 upstream = Upstream(name, plan, left_out, queue=limits.queue, queue_timeout=timeouts.queue)
                 self.upstreams.append(upstream)
-                return upstream
+                return self._hold(upstream)

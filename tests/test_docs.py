@@ -22,6 +22,7 @@ from edge.cli import INTERRUPTED
 from edge.config import section_options
 from edge.config_limits import LimitSettings, TimeoutSettings
 from edge.config_websocket import WebSocketSettings
+from edge.dispatch import spool
 from edge.errors import ConfigError, StartError
 from edge.http import chunked, flood, frames, head, hpack_table, http2, incoming, rules, windows
 from edge.net import connection2, stream
@@ -143,6 +144,7 @@ def test_limit_is_documented_with_its_default_and_a_reason(option: Option) -> No
         ("a ClientHello", (clienthello.MAX_HELLO_SIZE,)),
         ("`X-Forwarded-For`", (forwarded.MAX_HOPS, forwarded.MAX_CHAIN_SIZE)),
         ("a trusted proxy's `X-Request-ID`", (forwarded.MAX_REQUEST_ID_SIZE,)),
+        ("a body that waits in memory", (spool.IN_MEMORY, spool.MAX_MEMORY)),
         ("content on the way", (wire.INITIAL_WINDOW,)),
         ("answer waiting", (stream.HIGH_WATER,)),
         ("content read and dropped", (stream.LINGER_SIZE, int(stream.LINGER_TIME))),

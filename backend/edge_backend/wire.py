@@ -149,6 +149,12 @@ def join_request(pieces: list[bytes], parts: int) -> bytes:
     return b"%b\n%d" % (b"\n".join(pieces), parts)
 
 
+def extend_request(head: bytes, name: bytes, value: bytes) -> bytes:
+    """Return the head of a REQUEST with one field more."""
+    pieces, _, parts = head.rpartition(b"\n")
+    return b"%b\n%b\n%b\n%d" % (pieces, name, value, int(parts) + 2)
+
+
 def split_request(head: bytes) -> list[bytes]:
     """Return the parts of the head of a REQUEST, without their number.
 

@@ -23,11 +23,14 @@ class Dispatcher:
         self._queue_limit = queue
         self._queue_timeout = queue_timeout
         self._links: list[WorkerLink] = []
+        # What the worker said that got ready last: they run the same application, but over a reload.
+        self.wants_whole = False
         # What waits for a worker, with its encoded head, and since when.
         self.queue: deque[tuple[Exchange, bytes, float]] = deque()
 
     def add(self, link: WorkerLink) -> None:
         """A worker is ready."""
+        self.wants_whole = link.wants_whole
         self._links.append(link)
         self.release()
 
@@ -49,12 +52,12 @@ class Dispatcher:
         if not self.queue:
             link = self._choose()
             if link is not None:
-                exchange.sent_at = exchange.started_at
+                exchange.sent_at = exchange.ready_at
                 link.start(exchange, request)
                 return
         if len(self.queue) >= self._queue_limit:
             raise Overloaded(f"queue full: {len(self.queue)} requests wait, at most {self._queue_limit} allowed")
-        self.queue.append((exchange, request, exchange.started_at))
+        self.queue.append((exchange, request, exchange.ready_at))
 
     def submit_again(self, exchange: Exchange) -> None:
         """Put an exchange whose worker died before the others: it has waited longest."""

@@ -3,22 +3,24 @@
 Theory of operation
 -------------------
 An exchange is made when a head has been read and allowed. The dispatcher gives it a worker, at once or when one has
-room; until then its content waits here (the client connection stops reading, so that is at most one read). Then
-content flows to the worker within the worker's credit, and the answer to the client within ours: credit goes back
-to the worker only as the client takes the bytes. It ends when the answer is whole, the client leaves, or the worker
-fails; `client.finished()` is called exactly once.
+room; until then its content waits here (the client connection stops reading, so that is at most one read), or is held
+until it is whole (intake.py). Then content flows to the worker within the worker's credit, and the answer to the client
+within ours: credit goes back to the worker only as the client takes the bytes. It ends when the answer is whole, the
+client leaves, or the worker fails; `client.finished()` is called exactly once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from edge.http.events import ProtocolError, RequestHead
-from edge.http.fields import REFUSED_TRAILER, RESPONSE_HOP, classify, is_response_hop
+from edge.http.fields import RESPONSE_HOP, allowed_trailers, without_hop
 from edge_backend import wire
 
 if TYPE_CHECKING:
+    from edge.dispatch.intake import HeldContent
+    from edge.dispatch.sides import Client, FileSender, Link
     from edge.dispatch.target import Target
 
 # RFC 9110 section 9.2.2: doing these twice is as good as doing them once.
@@ -40,59 +42,6 @@ _RESET_REASONS = {
 }
 
 
-class Client(Protocol):
-    """The client connection, as an exchange uses it."""
-
-    def send_response(
-        self, exchange: Exchange, length: bytes, fields: list[bytes], flags: int, body: bytes
-    ) -> None: ...
-    def send_data(self, exchange: Exchange, body: bytes) -> None: ...
-    def send_end(self, exchange: Exchange, trailers: list[bytes]) -> None: ...
-    def send_continue(self, exchange: Exchange) -> None: ...
-    def send_upgrade(self, exchange: Exchange, fields: list[bytes]) -> None: ...
-    def refuse(
-        self, exchange: Exchange, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()
-    ) -> None: ...
-    def abort_exchange(self, exchange: Exchange, reason: str) -> None: ...
-    def finished(self, exchange: Exchange) -> None: ...
-    def want_content(self, exchange: Exchange) -> None: ...
-    def is_congested(self, exchange: Exchange) -> bool: ...
-    def released(self, exchange: Exchange) -> None: ...
-
-    @property
-    def answer_window(self) -> int: ...
-    @property
-    def files(self) -> FileSender | None: ...
-
-
-class FileSender(Protocol):
-    """Who sends files in the place of what an application answers."""
-
-    def find_named(self, fields: list[bytes]) -> tuple[bytes, bytes] | None:
-        """Return the field that names a file, if there is one among names and values in turn."""
-
-    def send(self, exchange: Exchange, status: int, fields: list[bytes], named: tuple[bytes, bytes]) -> None:
-        """Answer with the file that the field `named` names; `fields` are the application's others."""
-
-
-class Link(Protocol):
-    """Whoever serves an exchange, as the exchange uses it: the link to a worker, or one that stands in its place.
-
-    None of these may call back before it returns.
-    """
-
-    number: int
-
-    def send_content(self, exchange: Exchange, content: bytes, end: bool) -> None:
-        """Take content of the request, never more than it has given credit for; `end`: that was all."""
-
-    def open_window(self, exchange: Exchange, credit: int) -> None:
-        """The client has taken some of the answer: so many bytes more may be sent."""
-
-    def cancel(self, exchange: Exchange) -> bool:
-        """Nobody waits for the answer any more; True if the exchange counts until `released()` is called."""
-
-
 class Exchange:
     """One request under way. The client connection makes it; the dispatcher and a worker link move it on."""
 
@@ -111,12 +60,14 @@ class Exchange:
         "_window",
         "answered",
         "client_address",
+        "content",
         "content_read",
         "fields",
         "finished_at",
         "head",
         "is_held",
         "link",
+        "ready_at",
         "reason",
         "request_id",
         "sent_at",
@@ -133,6 +84,7 @@ class Exchange:
         self.head = head
         self.request_id = request_id
         self.started_at = started_at
+        self.ready_at = started_at  # when all was here that had to be before anybody got it
         self.sent_at = 0.0  # when a worker got it; 0 while it waits
         self.finished_at = 0.0
         self.target: Target | None = None  # who was asked to serve it
@@ -145,6 +97,7 @@ class Exchange:
         self.content_read = len(head.body)
         self.answered = False
         self.is_held = False  # nobody waits for it any more, and the worker has not done with it yet
+        self.content: HeldContent | None = None  # its content, if that is held until it is whole
         self._client = client
         self._attempts = 0
         self._kept = b""  # the whole request, while another worker may still get it
@@ -213,7 +166,11 @@ class Exchange:
 
     def pour(self) -> None:
         """Hand on what has come of the content after the head."""
-        if self.link is not None:
+        if self.link is None:
+            return
+        if self.content is not None:
+            self._drain_whole(self.link, self.content)
+        else:
             self._drain_pending(self.link)
             if not self._pending:
                 self._client.want_content(self)  # it stopped reading while there was nobody to serve it
@@ -226,8 +183,11 @@ class Exchange:
     def feed(self, body: bytes, complete: bool) -> bool:
         """Take content from the client; False when no more should be read until `client.want_content()`."""
         self.content_read += len(body)
-        if self.answered and self.link is None:
-            return True
+        if self.link is None:
+            if self.answered:
+                return True
+            if self.content is not None:
+                return self.content.feed(self, body, complete)
         self._pending += body
         self._pending_complete = complete
         if self.link is None:
@@ -254,6 +214,25 @@ class Exchange:
         if self._kept:
             self._keep(before[: len(before) - len(self._pending)])
 
+    def hold(self, content: HeldContent) -> None:
+        """Nobody gets it before its content is whole; a client that waits for 100 Continue is told to send it."""
+        self.content = content
+        if self.head.expect:
+            self.head.expect = False
+            self._client.send_continue(self)
+
+    def _drain_whole(self, link: Link, content: HeldContent) -> None:
+        """Hand on as much of the content that was held as the link has given credit for."""
+        self._credit, self._ended = content.send(self, link, self._credit)
+        if self._ended and not self._kept:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Nobody will get the content that was held again."""
+        if self.content is not None:
+            self.content.close()
+            self.content = None
+
     def _keep(self, sent: bytes) -> None:
         """Remember content that has gone to the worker, as long as it is little."""
         self._sent += sent
@@ -268,6 +247,7 @@ class Exchange:
 
     def cancel(self) -> None:
         """Whoever serves it is told that nobody waits for it."""
+        self._let_go()
         link, self.link = self.link, None
         if link is not None:
             self.is_held = link.cancel(self)
@@ -281,13 +261,14 @@ class Exchange:
     def receive_credit(self, credit: int) -> None:
         """The worker takes `credit` bytes more of the request."""
         self._credit += credit
-        link = self.link
         if self.head.expect:
             self.head.expect = False
             if not self.answered:
                 self._client.send_continue(self)
-        if link is not None and (self._pending or self._pending_complete):
-            self._drain_pending(link)
+        if self.link is not None and self.content is not None:
+            self._drain_whole(self.link, self.content)
+        elif self.link is not None and (self._pending or self._pending_complete):
+            self._drain_pending(self.link)
         if not self._pending:
             self._client.want_content(self)
 
@@ -305,17 +286,19 @@ class Exchange:
             or self.answered
             or (status == 101 and not self.head.upgrade)
         ):
-            self._fail(502, "the worker's answer has no valid status, length or field, or is not due")
+            self.refuse(502, "the worker's answer has no valid status, length or field, or is not due")
             return
         fields = parts[2:]
         if b"\nx-" in head or not RESPONSE_HOP.isdisjoint(fields[::2]):
             if self._client.files is not None and self._is_promised(self._client.files, status, fields):
                 self._wait_for_end(flags, body)
                 return
-            fields = _without_hop(fields)
+            fields = without_hop(fields)
         self.answered = True
         self._kept = b""
         self.status = status
+        if self.content is not None and (self._ended or flags & wire.END):
+            self._let_go()
         try:
             if status == 101:
                 self._client.send_upgrade(self, fields)
@@ -334,7 +317,7 @@ class Exchange:
         """Tell whether the answer of an application is a file; that of another server names none here."""
         named = files.find_named(fields) if self.worker >= 0 else None
         if named is not None:
-            self._promise = (status, _without_hop(fields), named)
+            self._promise = (status, without_hop(fields), named)
         return named is not None
 
     def _wait_for_end(self, flags: int, body: bytes) -> None:
@@ -362,7 +345,7 @@ class Exchange:
             if self._promise is not None:
                 self._wait_for_end(flags, body)
             else:
-                self._fail(502, "the worker sent content before a head")
+                self.refuse(502, "the worker sent content before a head")
             return
         try:
             if body:
@@ -383,14 +366,14 @@ class Exchange:
             if self._promise is not None:
                 self._wait_for_end(wire.END, b"")
             else:
-                self._fail(502, "the worker sent trailers before a head")
+                self.refuse(502, "the worker sent trailers before a head")
             return
         parts = head.split(b"\n") if head and self.head.trailers else []
         if len(parts) % 2 or b"\r" in head or b"\0" in head:
             self._break_off("the worker's trailers are malformed")
             return
         try:
-            self._client.send_end(self, _allowed_trailers(parts))
+            self._client.send_end(self, allowed_trailers(parts))
         except ProtocolError as error:
             self._break_off(error.reason)
             return
@@ -399,20 +382,22 @@ class Exchange:
     def receive_reset(self, reason: bytes) -> None:
         """The worker gives the stream up."""
         if reason == b"denied":
-            self._fail(403, "the application refused the WebSocket")
+            self.refuse(403, "the application refused the WebSocket")
             return
-        self._fail(500, _RESET_REASONS.get(reason, "the worker gave the request up"))
+        self.refuse(500, _RESET_REASONS.get(reason, "the worker gave the request up"))
 
     def link_lost(self, reason: str) -> bool:
         """Who serves it is gone; True if another may still serve the request, else it is answered 502."""
         self.link = None
         if not self.answered and self._kept and self._attempts < _MAX_ATTEMPTS:
             self.sent_at = 0.0
-            if not self.head.complete:
+            if self.content is not None:
+                self.content.rewind()
+            elif not self.head.complete:
                 self._pending = self._sent + self._pending
                 self._pending_complete = self._ended
             return True
-        self._fail(502, reason)
+        self.refuse(502, reason)
         return False
 
     def is_late(self, now: float, limit: float) -> bool:
@@ -431,14 +416,11 @@ class Exchange:
 
     def app_timed_out(self, limit: float) -> None:
         """The application takes too long."""
-        self._fail(504, f"no answer of the application within {limit:g} s")
-
-    def refuse(self, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-        """Answer with the page of a status, unless an answer has begun: that is broken off. `reason` is for the log."""
-        self._fail(status, reason, fields)
+        self.refuse(504, f"no answer of the application within {limit:g} s")
 
     def queue_timed_out(self) -> None:
         """No worker had room in time."""
+        self._let_go()
         self._client.refuse(self, 503, "no worker had room in time", ((b"retry-after", b"1"),))
 
     def grant(self, size: int) -> None:
@@ -461,11 +443,12 @@ class Exchange:
         self._owed = 0
 
     def _end(self) -> None:
+        self._let_go()
         self.link = None
         self._client.finished(self)
 
-    def _fail(self, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
-        """No answer comes any more: say so if nothing was said yet, else break the connection."""
+    def refuse(self, status: int, reason: str, fields: tuple[tuple[bytes, bytes], ...] = ()) -> None:
+        """Answer with the page of a status, unless an answer has begun: that is broken off. `reason` is for the log."""
         if self.answered and self.status:
             self._break_off(reason)
             return
@@ -476,21 +459,3 @@ class Exchange:
         """The answer has begun and cannot be completed: closing is the only way to say so."""
         self.cancel()
         self._client.abort_exchange(self, reason)
-
-
-def _without_hop(fields: list[bytes]) -> list[bytes]:
-    """Return the fields that may leave: neither hop-by-hop nor directives to a front end."""
-    kept: list[bytes] = []
-    for name, value in zip(fields[::2], fields[1::2], strict=True):
-        if not is_response_hop(name):
-            kept += (name, value)
-    return kept
-
-
-def _allowed_trailers(fields: list[bytes]) -> list[bytes]:
-    """Return the trailer fields that neither frame, route nor authenticate (RFC 9110 section 6.5.1)."""
-    kept: list[bytes] = []
-    for name, value in zip(fields[::2], fields[1::2], strict=True):
-        if not classify(name) & REFUSED_TRAILER:
-            kept += (name, value)
-    return kept

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from edge.dispatch.exchange import Client, Exchange
+from edge.dispatch.exchange import Exchange
+from edge.dispatch.sides import Client
 from edge.dispatch.target import Target
 
 

@@ -40,6 +40,7 @@ class WorkerLink(asyncio.Protocol):
         self.streams: dict[int, Exchange] = {}
         self.is_ready = False
         self.pinged_at = 0.0  # when the PING left that has no PONG yet; 0: there is none
+        self.wants_whole = False  # requests are best sent to it when all of them is here
         self.is_foreign = False  # it does not speak this wire
         self._is_retired = False
         self.is_silent = False
@@ -155,7 +156,7 @@ class WorkerLink(asyncio.Protocol):
             exchange = streams.get(stream)
             if exchange is None:
                 if not stream:
-                    self._receive_control(kind, head)
+                    self._receive_control(kind, flags, head)
                 continue
             if flags & wire.END or kind == wire.RESET:
                 del streams[stream]
@@ -181,7 +182,7 @@ class WorkerLink(asyncio.Protocol):
         elif kind == wire.TRAILERS:
             exchange.receive_trailers(head)
 
-    def _receive_control(self, kind: int, head: bytes) -> None:
+    def _receive_control(self, kind: int, flags: int, head: bytes) -> None:
         if kind == wire.HELLO:
             wire.decode_hello(head)
             self._is_greeted = True
@@ -189,6 +190,7 @@ class WorkerLink(asyncio.Protocol):
             if not self._is_greeted:
                 raise wire.WireError("READY before HELLO")
             self.is_ready = True
+            self.wants_whole = flags & wire.WHOLE != 0
             if not self._is_retired:
                 self._dispatcher.add(self)
         elif kind == wire.PONG:

@@ -145,6 +145,24 @@ def is_response_hop(name: bytes) -> bool:
     return name in RESPONSE_HOP or name.startswith((b"x-accel-", b"x-sendfile", b"x-edge-"))
 
 
+def without_hop(fields: list[bytes]) -> list[bytes]:
+    """Return the fields that may leave: neither hop-by-hop nor directives to a front end."""
+    kept: list[bytes] = []
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
+        if not is_response_hop(name):
+            kept += (name, value)
+    return kept
+
+
+def allowed_trailers(fields: list[bytes]) -> list[bytes]:
+    """Return the trailer fields that neither frame, route nor authenticate (RFC 9110 section 6.5.1)."""
+    kept: list[bytes] = []
+    for name, value in zip(fields[::2], fields[1::2], strict=True):
+        if not classify(name) & REFUSED_TRAILER:
+            kept += (name, value)
+    return kept
+
+
 def field_name(raw: bytes) -> tuple[bytes, int]:
     """Return the lower-case name and the flags of a field name as it was received (the slow path of `FIELD_NAMES`)."""
     known = FIELD_NAMES.get(raw)

@@ -13,12 +13,14 @@ import asyncio
 import logging
 from time import monotonic
 
-from edge.dispatch.exchange import Exchange, FileSender
+from edge.dispatch.exchange import Exchange
+from edge.dispatch.intake import RETRY_SOON
+from edge.dispatch.sides import FileSender
 from edge.http.client_cert import Identity
 from edge.http.events import Data, Event, Refusal, RequestHead
 from edge.http.http1 import IDLE, Http1Connection
 from edge.net.connection2 import Http2ClientConnection
-from edge.net.service import RATE_GRACE, RETRY_SOON, Edge, FieldPairs, Refused, begin_refusal, describe, log_end, submit
+from edge.net.service import RATE_GRACE, Edge, FieldPairs, Refused, begin_refusal, describe, log_end, submit
 from edge.net.stream import ClientStream, Phase
 from edge.observe import redact
 from edge.policy.chain import Policy

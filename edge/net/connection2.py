@@ -16,14 +16,15 @@ import logging
 from collections.abc import Callable
 from time import monotonic
 
-from edge.dispatch.exchange import Exchange, FileSender
+from edge.dispatch.exchange import Exchange
+from edge.dispatch.intake import RETRY_SOON
+from edge.dispatch.sides import FileSender
 from edge.http.client_cert import Identity
 from edge.http.events import Data, Failure, Refusal, RequestHead, Reset
 from edge.http.frames import Code
 from edge.http.http2 import Http2Connection
 from edge.net.service import (
     RATE_GRACE,
-    RETRY_SOON,
     Connection,
     Edge,
     FieldPairs,

@@ -6,8 +6,10 @@ import logging
 from time import monotonic
 from typing import Protocol
 
-from edge.dispatch.exchange import Exchange, FileSender
+from edge.dispatch.exchange import Exchange
+from edge.dispatch.intake import RETRY_SOON, Intake, TooLarge
 from edge.dispatch.router import Router
+from edge.dispatch.sides import FileSender
 from edge.dispatch.target import Overloaded
 from edge.http.field import FieldMemory
 from edge.http.head import HeadParser
@@ -23,7 +25,6 @@ logger = logging.getLogger("edge.net")
 RATE_GRACE = 20.0
 
 FieldPairs = tuple[tuple[bytes, bytes], ...]
-RETRY_SOON: FieldPairs = ((b"retry-after", b"1"),)
 
 
 class Connection(Protocol):
@@ -65,6 +66,7 @@ class Edge(Protocol):
     access_log: AccessLog | None
     router: Router
     files: FileSender | None
+    intake: Intake
     max_body: int
     max_requests: int
     body_idle: float
@@ -101,11 +103,16 @@ def submit(edge: Edge, policy: Policy, origin: Origin, exchange: Exchange) -> No
     try:
         request, exchange.request_id, exchange.client_address = policy.apply(exchange.head, origin, exchange.request_id)
         exchange.target = target = edge.router.find(exchange.head)
-        target.submit(exchange, request)
+        if exchange.head.complete:
+            target.submit(exchange, request)
+        else:
+            edge.intake.submit(target, exchange, request)
     except Answered as answer:
         raise Refused(answer.status, answer.reason, answer.fields, answer.content) from None
     except Overloaded as error:
         raise Refused(503, str(error), RETRY_SOON, None) from None
+    except TooLarge as error:
+        raise Refused(413, str(error), (), None) from None
 
 
 def begin_refusal(

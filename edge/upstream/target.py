@@ -70,10 +70,10 @@ class Upstream:
 
         Raises Overloaded if the queue is full, or no server is up.
         """
-        number = self._balance.choose(exchange.started_at)
+        number = self._balance.choose(exchange.ready_at)
         if number is None:
             raise Overloaded(f"upstream {self.name}: no server is up")
-        exchange.sent_at = exchange.started_at
+        exchange.sent_at = exchange.ready_at
         server = self._servers[number]
         connection = server.take()
         if connection is not None:

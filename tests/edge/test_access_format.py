@@ -10,7 +10,8 @@ import pytest
 
 from edge.access_format import compile_format, needs_answer
 from edge.config_logs import ATOMS
-from edge.dispatch.exchange import Client, Exchange
+from edge.dispatch.exchange import Exchange
+from edge.dispatch.sides import Client
 from edge.http.events import RequestHead
 
 LINES = [b"referer\nhttp://a.example/", b"user-agent\ncurl/8\x01", b"x-a\none", b"x-a\ntwo"]

@@ -13,7 +13,8 @@ import pytest
 
 from edge.access_output import open_output
 from edge.config_logs import LogSettings
-from edge.dispatch.exchange import Client, Exchange
+from edge.dispatch.exchange import Exchange
+from edge.dispatch.sides import Client
 from edge.errors import ConfigError
 from edge.http.events import RequestHead
 

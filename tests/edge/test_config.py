@@ -212,6 +212,9 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "use_colors": ("off", "logs", "colors", False),
     "worker_class": ("uvicorn.workers.UvicornWorker", "foreign", "worker_class", "uvicorn.workers.UvicornWorker"),
     "http": ("h11", "foreign", "http", "h11"),
+    "request_buffering": ("on", "buffer", "request_buffering", "on"),
+    "spool_dir": ("/", "spool", "folder", "/"),
+    "spool_max": ("1MiB", "spool", "max_size", 2**20),
 }
 
 

@@ -7,7 +7,8 @@ from typing import Any, cast
 import pytest
 
 from edge.counts import BOUNDS, Counts, add_up
-from edge.dispatch.exchange import Client, Exchange
+from edge.dispatch.exchange import Exchange
+from edge.dispatch.sides import Client
 from edge.http.events import RequestHead
 
 

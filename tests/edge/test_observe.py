@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.config_logs import LogSettings
-from edge.dispatch.exchange import Client, Exchange
+from edge.dispatch.exchange import Exchange
+from edge.dispatch.sides import Client
 from edge.errors import ConfigError
 from edge.http.events import RequestHead
 from edge.observe import FLUSH_COUNT, AccessLog, Clock, set_up_logging, wants_colors, wants_json

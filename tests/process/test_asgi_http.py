@@ -90,7 +90,7 @@ def test_receive_after_the_content_waits_and_gives_disconnect_at_once_on_complet
 def test_receive_after_the_answer_gives_disconnect_though_content_was_never_read(
     client: RawClient, other: RawClient
 ) -> None:
-    client.send(request("/receive_unread/ru", "Content-Length: 10", method="POST"))
+    client.send(request("/receive_unread/ru", "Content-Length: 100000", method="POST"))
     assert client.receive_response()[2] == b"hello"
     assert wait_seen(other, "ru", 1) == ["http.disconnect"]
 

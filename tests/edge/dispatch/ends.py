@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from edge.dispatch.dispatcher import Dispatcher
-from edge.dispatch.exchange import Exchange, FileSender
+from edge.dispatch.exchange import Exchange
 from edge.dispatch.link import WorkerLink
+from edge.dispatch.sides import FileSender
 from edge.http.events import ProtocolError, RequestHead
 from edge_backend import wire
 from tests.ends import MemoryTransport, turn

@@ -2,8 +2,9 @@ from typing import Any, cast
 
 import pytest
 
-from edge.dispatch.exchange import Client, Exchange
+from edge.dispatch.exchange import Exchange
 from edge.dispatch.kept_fields import KeptFields
+from edge.dispatch.sides import Client
 from edge.http.events import RequestHead
 
 

@@ -1,0 +1,48 @@
+"""What the edge holds on to between a client and the application."""
+
+import tempfile
+from dataclasses import dataclass
+from typing import Literal
+
+from edge.errors import ConfigError
+from edge.options import GIB, MIB, choice, computed, directory, setting, size
+
+
+@dataclass(frozen=True, slots=True)
+class BufferSettings:
+    """How much of a request is held until it is whole."""
+
+    request_buffering: Literal["auto", "off", "on"] = setting(
+        "auto",
+        choice("auto", "off", "on"),
+        "--request-buffering",
+        help="bodies that wait until they are whole: auto = those of up to 64KiB, and all for WSGI; on = all",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSettings:
+    """Where bodies wait until they are whole. Bytes; `max_size` is for all edge processes together."""
+
+    folder: str = computed(
+        tempfile.gettempdir,
+        directory(),
+        "--spool-dir",
+        shown="the system's for temporary files",
+        help="where bodies of more than 64KiB wait until they are whole",
+    )
+    max_size: int = setting(2 * GIB, size(MIB, 2**50), "--spool-max", help="what they may take there (413, 503)")
+
+
+def refuse_unusable_spool(settings: SpoolSettings) -> None:
+    """Write to the folder where bodies will wait: better now than when the first large request comes.
+
+    Raises ConfigError if that fails.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=settings.folder, buffering=0) as file:
+            file.write(b"\0")
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        message = f"--spool-dir {settings.folder!r}: {why}; name a folder that this user may write to"
+        raise ConfigError(message) from None
