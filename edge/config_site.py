@@ -52,6 +52,33 @@ def _one_host_name() -> Kind:
     return Kind("NAME", lambda value: _host_name(str(value)))
 
 
+_RATE: Final = re.compile("([1-9][0-9]{0,8})/([smh])")
+_PERIODS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_FIELD: Final = re.compile(r"header:([!#$%&'*+.^_`|~0-9A-Za-z-]{1,128})")
+
+
+def _rate() -> Kind:
+    """So many requests in so many seconds."""
+
+    def parse(value: object) -> tuple[int, float]:
+        match = _RATE.fullmatch(str(value))
+        if match is None:
+            raise ConfigError(f"{value!r}: not a rate; use one such as 10/s, 300/m or 1000/h")
+        return int(match[1]), _PERIODS[match[2]]
+
+    return Kind("N/s|m|h", parse)
+
+
+def _rate_key() -> Kind:
+    def parse(value: object) -> str:
+        text = str(value).lower()
+        if text != "client" and not _FIELD.fullmatch(text):
+            raise ConfigError(f"{value!r}: unknown; use client, or header:NAME such as header:authorization")
+        return text
+
+    return Kind("client|header:NAME", parse)
+
+
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
     """What one site serves, and how. Seconds; empty `server_names` are those of the certificates."""
@@ -94,6 +121,21 @@ class SiteSettings:
         "", file(), "--client-crl", shown="none", help="revocation lists in PEM, one of each of these authorities"
     )
 
+    rate: tuple[int, float] | None = setting(
+        None, _rate(), "--rate", shown="none", help="requests that a client may make in a second, minute or hour (429)"
+    )
+    rate_burst: int = setting(
+        0, count(0, 10**9), "--rate-burst", shown="the number in --rate", help="requests that it may make at a time"
+    )
+    rate_key: str = setting(
+        "client", _rate_key(), "--rate-key", help="what tells clients apart: their address, or a field that they send"
+    )
+
+    @property
+    def rate_field(self) -> str:
+        """The name of the field that tells clients apart; empty: their address does."""
+        return self.rate_key.removeprefix("client").removeprefix("header:")
+
     @property
     def guard(self) -> str:
         """The name of what clients' certificates are verified by; empty: none are asked for."""
@@ -130,6 +172,9 @@ def refuse_site_contradictions(names: Mapping[str, str], parsed: Mapping[str, An
             f"{names['hsts_preload']}: browsers take a host with all names below it and for a year or more; "
             f"add --hsts-subdomains, with --hsts-max-age of at least {YEAR}"
         )
+    for key in ("rate_burst", "rate_key"):
+        if key in names and settings.rate is None:
+            raise ConfigError(f"{names[key]}: without --rate it is for nothing; add --rate 10/s")
     for key in ("client_auth", "client_crl"):
         if key in names and not settings.client_ca and settings.client_auth != "off":
             raise ConfigError(f"{names[key]}: there is nothing to verify certificates by; add --client-ca")

@@ -127,7 +127,7 @@ class EdgeProcess:
         self.is_draining = False
         self._listeners = listeners
         self._tls = tls
-        self._sites = build_sites(settings.sites, tls)
+        self._sites = build_sites(settings.sites, tls, settings.pool.edges)
         if tls is not None and self._sites.have_guards:
             tls.guard_of = self._sites.guard_of
         self._workers: dict[int, tuple[str, str]] = {}
@@ -209,6 +209,7 @@ class EdgeProcess:
             trust=TrustedProxies(forward.trusted_proxies, unix=forward.trust_unix, hops=forward.hops),
             redirect=None if listener.tls or self._tls is None else self._redirect(self._tls),
             sites=self._sites,
+            clock=time.monotonic,
             probes={HEALTH: self._is_healthy, READY: self._is_ready} if self.settings.run.health else {},
         )
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cryptography import x509
 
 from edge.config_site import SiteSettings
 from edge.config_sites import SitePlan
-from edge.policy.sites import Site, Sites
+from edge.policy.rate import Meter, RateLimit
+from edge.policy.sites import Site, Sites, nobody
 from edge.tls.contexts import TlsServer, build_base_context
 from edge.tls.guards import Guard
 from edge_certs.errors import CertificateError, naming, place
@@ -17,18 +18,38 @@ from edge_certs.files import read_file
 from edge_certs.pem import not_pem, parse_blocks
 
 
-def build_sites(plans: Sequence[SitePlan], tls: TlsServer | None) -> Sites:
-    """Return the sites; one without names serves those of the certificates, or every host where there are none."""
-    return Sites([_build_site(plan, tls) for plan in plans or (SitePlan(()),)])
+def build_sites(plans: Sequence[SitePlan], tls: TlsServer | None, edges: int = 1) -> Sites:
+    """Return the sites; one without names serves those of the certificates, or every host where there are none.
+
+    `edges` is how many processes there are, each of which has its share of a rate.
+    """
+    return Sites([_build_site(plan, tls, edges) for plan in plans or (SitePlan(()),)])
 
 
-def _build_site(plan: SitePlan, tls: TlsServer | None) -> Site:
+def _build_site(plan: SitePlan, tls: TlsServer | None, edges: int) -> Site:
     settings = plan.settings.policy
     names = plan.names + settings.server_names
-    canonical, hsts, guard = settings.canonical_host, settings.hsts_value, settings.guard
-    if names or tls is None:
-        return Site(names or ("*",), canonical=canonical, hsts=hsts, guard=guard)
-    return Site((canonical,) if canonical else (), tls.is_known, canonical, hsts, guard)
+    knows: Callable[[str], bool] = nobody
+    if not names and tls is not None:
+        names, knows = (settings.canonical_host,) if settings.canonical_host else (), tls.is_known
+    elif not names:
+        names = ("*",)
+    return Site(
+        names,
+        knows,
+        canonical=settings.canonical_host,
+        hsts=settings.hsts_value,
+        rate=_build_rate(settings, edges),
+        guard=settings.guard,
+    )
+
+
+def _build_rate(settings: SiteSettings, edges: int) -> RateLimit | None:
+    if settings.rate is None:
+        return None
+    number, period = settings.rate
+    burst = max(1, (settings.rate_burst or number) // edges)
+    return RateLimit(Meter(period / number * edges, burst), settings.rate_field.encode())
 
 
 def guard_files(plans: Sequence[SitePlan]) -> list[Path]:

@@ -4,7 +4,7 @@
 2. challenges: a plain listener answers the authority that asks whether a name leads here (RFC 8555 section 8.3);
 3. redirect: a plain listener beside a TLS one sends known hosts there (hosts.py);
 4. forwarded: who the client is, and what of the forwarding fields is believed (forwarded.py);
-5. the site: whether its host is served here, and under which name (sites.py);
+5. the site: whether its host is served here and under which name, and how often the client may ask (sites.py, rate.py);
 6. the fields that the edge sets itself.
 
 Hop-by-hop fields are gone before this: the HTTP core drops them first, so `Connection` cannot name what is set here.
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import chain
+from math import ceil
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -98,7 +99,7 @@ class Origin:
 class Policy:
     """The policies of one listener; `port` 0 if it has none. `probes` answer the targets that they are named by.
 
-    `has_hsts` is true if `add_hsts` has anything to add.
+    `clock` gives monotonic seconds, for sites with a rate. `has_hsts` is true if `add_hsts` has anything to add.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class Policy:
         trust: TrustedProxies,
         redirect: Redirect | None,
         sites: Sites = EVERY_HOST,
+        clock: Callable[[], float] = float,
         probes: Mapping[bytes, Callable[[], bool]] = MappingProxyType({}),
     ) -> None:
         self._scheme = scheme
@@ -117,6 +119,7 @@ class Policy:
         self._trust = trust
         self._redirect = redirect
         self._sites = sites
+        self._clock = clock
         self._probes = dict(probes)
         self.has_hsts = scheme == b"https" and sites.have_hsts
         self._hsts: dict[bytes, bytes] = {}
@@ -143,7 +146,7 @@ class Policy:
         if origin.peer is not None:
             return self._forward(head, origin, origin.peer, request_id)
         if head.host != origin.host:
-            self._enter_site(head, origin, self._scheme)
+            self._enter_site(head, origin, self._scheme, origin.address)
         lines = head.lines
         if head.flags & TRUST:
             lines = [line for line in lines if not is_trust_sensitive(line.partition(b"\n")[0])]
@@ -180,7 +183,7 @@ class Policy:
             self._hsts[host] = value
         return [*fields, _HSTS, value] if value and _HSTS not in fields[::2] else fields
 
-    def _enter_site(self, head: RequestHead, origin: Origin, scheme: bytes) -> None:
+    def _enter_site(self, head: RequestHead, origin: Origin, scheme: bytes, address: bytes) -> None:
         """Find the site of a request whose host is another than before; nobody's host is served to nobody."""
         host = head.host
         name = parse_host_name(host)
@@ -195,15 +198,18 @@ class Policy:
         if site.canonical and host and name != site.canonical:
             location = canonical_target(host, head.target, scheme=scheme, canonical=site.canonical)
             raise Answered(308, "", ((b"location", location),))
-        origin.host = host
+        if site.rate is None:
+            origin.host = host
+        elif wait := site.rate.take(head, address, self._clock()):
+            raise Answered(429, "too many requests of this client", ((b"retry-after", b"%d" % ceil(wait)),))
 
     def _forward(self, head: RequestHead, origin: Origin, peer: Peer, request_id: bytes) -> tuple[bytes, bytes, bytes]:
         """Take the word of a trusted proxy, as far as it can be trusted; whoever is on a Unix socket comes here too."""
         forwarded = forward(peer, head.host, head.fields)
-        if head.host != origin.host:
-            self._enter_site(head, origin, forwarded.scheme)
-        request_id = forwarded.request_id or request_id
         address, client = _encode_client(forwarded.client, forwarded.scheme + origin.tls)
+        if head.host != origin.host:
+            self._enter_site(head, origin, forwarded.scheme, address)
+        request_id = forwarded.request_id or request_id
         if peer.client is None and peer.trust is None:
             server = self._address + b"\n"  # ASGI: the path of a Unix socket, and no port
         else:

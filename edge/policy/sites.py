@@ -12,11 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from edge.policy.rate import RateLimit
+
 # What a wildcard stands for: one whole label, as in certificates (RFC 9525 section 6.3).
 _LABEL: Final = re.compile(r"[a-z0-9_-]{1,63}")
 
 
-def _nobody(_: str) -> bool:
+def nobody(_: str) -> bool:
+    """Know no host."""
     return False
 
 
@@ -29,9 +32,10 @@ class Site:
     """
 
     names: tuple[str, ...] = ("*",)
-    knows: Callable[[str], bool] = _nobody
+    knows: Callable[[str], bool] = nobody
     canonical: str = ""  # the host that requests for the others are sent to; empty: none
     hsts: bytes = b""  # the value of Strict-Transport-Security; empty: none is sent
+    rate: RateLimit | None = None
     guard: str = ""  # what clients' certificates are verified by; empty: none are asked for
 
 

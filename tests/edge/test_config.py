@@ -131,6 +131,9 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "server_name": ("Shop.test *.shop.test", "site", "server_names", ("shop.test", "*.shop.test")),
     "canonical_host": ("Shop.test", "site", "canonical_host", "shop.test"),
     "hsts": ("1", "site", "hsts", True),
+    "rate": ("300/m", "site", "rate", (300, 60.0)),
+    "rate_burst": ("7", "site", "rate_burst", 7),
+    "rate_key": ("Header:X-API-Key", "site", "rate_key", "header:x-api-key"),
     "client_ca": ("ca.pem", "site", "client_ca", "ca.pem"),
     "client_auth": ("optional", "site", "client_auth", "optional"),
     "client_crl": ("crl.pem", "site", "client_crl", "crl.pem"),
@@ -229,6 +232,7 @@ BASES: dict[str, dict[str, object]] = {
     "hsts_preload": {"acme": "shop.test", "hsts": True, "hsts_subdomains": True},
     "hsts_": {"acme": "shop.test", "hsts": True},
     "hsts": {"acme": "shop.test"},
+    "rate_": {"rate": "1/s"},
     "client_ca": {"acme": "shop.test"},
     "client_": {"acme": "shop.test", "client_ca": "ca.pem"},
 }

@@ -72,6 +72,19 @@ def test_names_may_come_from_a_variable() -> None:
             "client_crl: there is nothing to verify certificates by; add --client-ca",
         ),
         ({"client_ca": "ca.pem"}, "client_ca: nothing is served over TLS here; add --cert or --acme"),
+        ({"rate_burst": 5}, "rate_burst: without --rate it is for nothing; add --rate 10/s"),
+        ({"rate_key": "client"}, "rate_key: without --rate it is for nothing; add --rate 10/s"),
+        ({"rate": "10"}, "rate='10': not a rate; use one such as 10/s, 300/m or 1000/h"),
+        ({"rate": "0/s"}, "rate='0/s': not a rate; use one such as 10/s, 300/m or 1000/h"),
+        ({"rate": "5/d"}, "rate='5/d': not a rate; use one such as 10/s, 300/m or 1000/h"),
+        (
+            {"rate": "5/s", "rate_key": "path"},
+            "rate_key='path': unknown; use client, or header:NAME such as header:authorization",
+        ),
+        (
+            {"rate": "5/s", "rate_key": "header:"},
+            "rate_key='header:': unknown; use client, or header:NAME such as header:authorization",
+        ),
         ({"hsts_subdomains": True}, "hsts_subdomains: without --hsts it is for nothing; add --hsts"),
         ({"hsts": True}, "hsts: nothing is served over TLS here; add --cert or --acme"),
         (
@@ -120,3 +133,9 @@ def test_hsts_can_be_taken_back() -> None:
 def test_canonical_host_is_one_that_is_served(served: tuple[str, ...]) -> None:
     assert is_named("a.example", served)
     assert site(canonical_host="A.example", server_name=list(served)).canonical_host == "a.example"
+
+
+@pytest.mark.parametrize(("key", "field"), [("client", ""), ("header:X-API-Key", "x-api-key")])
+def test_key_of_a_rate_is_an_address_or_a_field(key: str, field: str) -> None:
+    settings = site(rate="10/s", rate_key=key)
+    assert (settings.rate, settings.rate_field) == ((10, 1.0), field)

@@ -8,6 +8,7 @@ import pytest
 import trustme
 
 from edge.config import build_settings
+from edge.http.events import RequestHead
 from edge.sites import build_sites, guard_files, load_guards
 from edge.tls.contexts import MemoryCertificate, TlsServer
 from edge_certs.errors import CertificateError
@@ -99,3 +100,12 @@ def test_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     sites = build_settings({"app": "shop:app", "dev": True, "client_ca": str(tmp_path / "none.pem")}).sites
     with pytest.raises(CertificateError, match=r"client authority .*none\.pem: no such file"):
         load_guards(sites)
+
+
+@pytest.mark.parametrize(("edges", "allowed"), [(1, 4), (2, 2), (8, 1)])
+def test_each_edge_has_its_share_of_a_rate(edges: int, allowed: int) -> None:
+    plans = build_settings({"app": "shop:app", "rate": "2/s", "rate_burst": 4}).sites
+    rate = build_sites(plans, None, edges).first.rate
+    assert rate is not None
+    taken = [rate.take(RequestHead(0, b"GET", b"/", b"1.1", b""), b"203.0.113.7", 0.0) for _ in range(allowed + 1)]
+    assert taken == [0.0] * allowed + [0.5 * edges]

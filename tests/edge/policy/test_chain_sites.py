@@ -6,6 +6,7 @@ import pytest
 
 from edge.http.client_cert import Identity
 from edge.policy.chain import HEALTH, Answered, Origin, Policy
+from edge.policy.rate import Meter, RateLimit
 from edge.policy.sites import EVERY_HOST, Site, Sites
 from tests.edge.policy.test_chain import PROXY, STRANGER, TRUSTED, Sent, parse, policy
 
@@ -243,3 +244,30 @@ def test_request_without_host_does_not_reach_a_site_that_tls_was_not_made_for() 
     start = b"GET / HTTP/1.0"
     assert refused(rules, rules.connect(STRANGER), host=b"", start=start).status == 421
     assert rules.apply(parse(start=start, host=b""), rules.connect(STRANGER, JO), b"id-1")[1] == b"id-1"
+
+
+# Rates.
+
+
+@pytest.mark.parametrize("peer", PEERS)
+def test_client_that_asks_too_often_is_refused_and_told_when_to_come_back(peer: tuple[str, int] | None) -> None:
+    now = 100.0
+    sites = Sites([Site(rate=RateLimit(Meter(1.25, 2)))])
+    rules = Policy(scheme=b"http", port=80, address=b"", trust=TRUSTED, redirect=None, sites=sites, clock=lambda: now)
+    origin = rules.connect(peer)
+    for _ in range(2):
+        rules.apply(parse(), origin, b"id-1")
+    answer = refused(rules, origin, host=b"shop.example")
+    assert (answer.status, answer.fields) == (429, ((b"retry-after", b"2"),))
+    assert answer.reason == "too many requests of this client"
+    now += 1.25
+    rules.apply(parse(), origin, b"id-1")
+
+
+def test_client_of_a_rate_is_whom_the_trusted_proxy_names() -> None:
+    rules = policy(trust=TRUSTED, sites=Sites([Site(rate=RateLimit(Meter(60, 1)))]))
+    origin = rules.connect(PROXY)
+    for client in (b"198.51.100.1", b"198.51.100.2"):
+        rules.apply(parse(b"X-Forwarded-For: " + client), origin, b"id-1")
+    with pytest.raises(Answered):
+        rules.apply(parse(b"X-Forwarded-For: 198.51.100.2"), origin, b"id-1")
