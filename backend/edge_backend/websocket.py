@@ -75,6 +75,7 @@ class WebSocketExchange:
         self._accepted = False
         self._over = False  # nothing more goes to or comes from the client
         self._closing = False  # our Close frame is out
+        self._draining = False
         self._denial: HttpExchange | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._pong_due = False
@@ -114,7 +115,8 @@ class WebSocketExchange:
         return not self._accepted and not self._over
 
     def drain(self) -> None:
-        """The server is going away: close with 1012 (service restart)."""
+        """The server is going away: close with 1012 (service restart), at once or when it has been accepted."""
+        self._draining = True
         if self._accepted and not self._over and not self._closing:
             self._close(CloseCode.SERVICE_RESTART, "")
 
@@ -250,7 +252,10 @@ class WebSocketExchange:
         head = b"101\n" + join_fields(parts)
         self._link.write(wire.encode_frame(wire.RESPONSE, 0, self._stream, head))
         self._accepted = True
-        self._schedule_ping()
+        if self._draining:
+            self._close(CloseCode.SERVICE_RESTART, "")
+        else:
+            self._schedule_ping()
 
     def _negotiate_extensions(self) -> str | None:
         headers = Headers()

@@ -273,6 +273,19 @@ async def test_end_has_its_code(how: str, code: int) -> None:
 
 
 @in_loop
+async def test_end_that_comes_before_the_application_accepts_is_not_forgotten() -> None:
+    case = Case(settings=WITHOUT_PINGS)
+    case.exchange.drain()
+    assert await case.exchange.receive() == {"type": "websocket.connect"}
+    await case.exchange.send({"type": "websocket.accept"})
+    head, close = case.link.take()
+    assert (head[0], close[0]) == (wire.RESPONSE, wire.DATA)
+    case.client.receive_data(close[4])
+    assert case.close_code() == 1012
+    assert await case.exchange.receive() == {"type": "websocket.disconnect", "code": 1012, "reason": ""}
+
+
+@in_loop
 async def test_client_that_never_answers_the_close_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "CLOSE_TIMEOUT", 0.01)
     case = await accepted()

@@ -233,7 +233,8 @@ class Load:
                 self.failures.append(f"{path}: {answer.body!r}")
 
     def _websockets(self) -> None:
-        with connect(f"wss://localhost:{self._port}/", ssl=self._context, close_timeout=5) as websocket:
+        url = f"wss://localhost:{self._port}/"
+        with connect(url, ssl=self._context, open_timeout=DEADLINE, close_timeout=5) as websocket:
             try:
                 while not self._done.is_set():
                     websocket.send("hello")
