@@ -47,6 +47,24 @@ def test_workers_that_are_replaced_every_50_requests_lose_none(tmp_path: Path, a
         server.wait_error(r"worker 0: replaced: [0-9]+ requests; it finishes what runs")
 
 
+def test_workers_that_have_lived_long_enough_are_replaced_before_they_go(tmp_path: Path, authority: Authority) -> None:
+    arguments = ("--workers", "2", "--max-worker-lifetime", "1s")
+    serve = serving(tmp_path, APPLICATION, *arguments, authority=authority)
+    with serve as server, Load(server.port, authority.client_context()) as load:
+        wait_until(lambda: len(ready(tmp_path)) == 2, "both workers are ready")
+        counts = []
+
+        def are_replaced() -> bool:
+            numbers = ready(tmp_path)
+            counts.append(len(numbers))
+            return bool(load.failures) or min(numbers) >= 4
+
+        wait_until(are_replaced, "four workers were replaced")
+        assert min(counts) >= 2  # at no time fewer than there should be
+    assert_nothing_lost(load, tmp_path)
+    server.wait_error(r"worker 0: replaced: 1 s of life; it finishes what runs")
+
+
 def test_scaling_up_and_down_loses_no_request(tmp_path: Path, authority: Authority) -> None:
     with serving(tmp_path, APPLICATION, "--workers", "2", authority=authority) as server:
         with Load(server.port, authority.client_context()) as load:
