@@ -50,6 +50,7 @@ TYPED = {
     "docs/howto/container-trust.md": _TRUST,
     "docs/howto/static-files.md": _STATIC,
     "docs/howto/single-page-app.md": _STATIC,
+    "docs/howto/in-front-of-services.md": "tests/process/test_sites.py::test_page_about_other_services_serves",
     "docs/howto/behind-a-load-balancer.md": "tests/process/test_proxy_protocol.py::test_command_of_the_page_serves",
     "docs/howto/mutual-tls.md": "tests/process/test_howto_mutual_tls.py::test_commands_of_the_page_let_one_client_in",
     "docs/howto/embedding.md": "tests/process/test_howto_embedding.py::test_programs_of_the_page_print_what_it_shows",

@@ -19,7 +19,7 @@ from websockets.sync.client import connect
 
 from edge import control
 from tests.process.load import Load
-from tests.process.server import Authority, Server, clean_environment, wait_until
+from tests.process.server import ROOT, Authority, Server, clean_environment, wait_until
 from tests.process.test_control import status
 
 APP = """
@@ -256,11 +256,16 @@ def pools(folder: Path) -> set[str]:
     return {worker["pool"] for worker in status(folder)["workers"]}
 
 
+def edge(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of edge."""
+    command = [sys.executable, "-m", "edge", *arguments]
+    environ = clean_environment(EDGE_HOME=str(folder / "home"))
+    return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
 def reload(folder: Path) -> str:
     """Ask for a reload; return what is wrong, empty if nothing is."""
-    command = [sys.executable, "-m", "edge", "reload"]
-    environ = clean_environment(EDGE_HOME=str(folder / "home"))
-    done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = edge(folder, "reload")
     assert (done.returncode == 0) == (not done.stderr), done
     return done.stderr
 
@@ -311,3 +316,24 @@ def test_bad_file_leaves_the_old_one_serving(tmp_path: Path, text: str, said: st
         assert reload(tmp_path) == ""
         assert get(server, host="b.example")[:2] == ["200", "other"]
         assert pools(tmp_path) == {"a.example/", "b.example/"}
+
+
+def test_page_about_other_services_serves(tmp_path: Path, authority: Authority) -> None:
+    page = (ROOT / "docs/howto/in-front-of-services.md").read_text()
+    text = page.partition("```toml\n")[2].partition("```")[0]
+    write_apps(tmp_path, "web", "api")
+    with contextlib.ExitStack() as stack:
+        web, api = (stack.enter_context(uvicorn(tmp_path, name)) for name in ("web", "api"))
+        # The page's names are those of a container network; the second of its servers is down here.
+        for name, address in (("web:8000", web), ("api-1:3000", api), ("api-2:3000", f"unix:{tmp_path}/down")):
+            assert text.count(f"http://{name}") == 1
+            text = text.replace(f"http://{name}", address)
+        text = text.replace("shop.example", "localhost")
+        server = stack.enter_context(serving_file(tmp_path, text, authority))
+        client = stack.enter_context(
+            httpx.Client(base_url=f"https://localhost:{server.port}", verify=authority.client_context())
+        )
+        assert client.get("/a").text.splitlines()[:3] == ["web", "GET", "/a"]
+        for _ in range(3):
+            assert client.post("/api/a").text.splitlines()[:3] == ["api", "POST", "/a"]
+        assert client.get("/old/a").headers["location"] == "https://localhost/a"
