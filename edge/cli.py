@@ -8,6 +8,7 @@ import click
 
 from edge import __version__, cli_control
 from edge.cli_cert.group import cert_group
+from edge.cli_check import check_command
 from edge.cli_compat import group as cli_compat
 from edge.cli_compose import compose_group
 from edge.cli_config import config_command
@@ -131,6 +132,7 @@ for command in cli_compat.commands(
     lambda words: int(serve_command.main(words, "edge serve", standalone_mode=False) or 0)
 ):
     _program.add_command(command)
+_program.add_command(check_command)
 _program.add_command(config_command)
 _program.add_command(cert_group)
 _program.add_command(compose_group)

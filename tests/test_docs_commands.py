@@ -66,6 +66,7 @@ UNTYPED = {
 # held to the parser, too.
 RUN_BY = {
     "serve": "tests/process/server.py",
+    "check": "tests/edge/test_lookup.py",
     "config": "tests/edge/test_origins.py",
     "uvicorn": "docs/coming-from/uvicorn.md",
     "gunicorn": "docs/coming-from/gunicorn.md",

@@ -45,7 +45,8 @@ upstream = ["http://10.0.0.1:8000", "http://10.0.0.2:8000"]
 - **Secrets** do not belong here: give `acme_eab_key` and `key_password` as variables.
 - **Mistakes**: everything that is wrong is said at once, each with its line; a key that there is not is answered with
   the nearest one. Nothing is started then (exit code 2), and a reload leaves what serves as it is.
-- `edge config` says where each value comes from, and writes a file that says the same: `edge config --format toml`.
+- `edge check` says what would be served and what to mend, `edge config` where each value comes from
+  ([both](check.md)).
 - `edge reload` reads it again. Addresses to listen on and certificates take a restart.
 
 `--config` and `--chdir` cannot stand in it, nor what is only accepted from other servers' commands.

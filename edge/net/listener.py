@@ -105,6 +105,18 @@ def open_listeners(settings: ListenSettings, *, has_certificate: bool, dev: bool
     return opened, _remarks(opened, moved, wants_https=not (settings.binds or settings.http_binds))
 
 
+def planned_addresses(settings: ListenSettings, *, has_certificate: bool, dev: bool) -> list[str]:
+    """Return what `open_listeners` is to bind; of 443 and 80, where those are not permitted, it takes others."""
+    found = []
+    for wanted in _plan(settings, has_certificate=has_certificate, dev=dev):
+        if isinstance(wanted, _Other):
+            found.append(str(wanted.address))
+        else:
+            scheme = "https" if wanted.tls else "http"
+            found += [f"{scheme}://{TcpAddress(host or '::', wanted.port)}" for host in wanted.hosts]
+    return found
+
+
 def start_listening(listeners: Iterable[Listener], backlog: int) -> None:
     """Let clients connect; up to `backlog` of them wait to be accepted.
 
@@ -297,7 +309,7 @@ def _open_other(wanted: _Other, settings: ListenSettings) -> Listener:
 
 
 def _open_unix(address: UnixAddress, tls: bool, settings: ListenSettings) -> Listener:
-    owner, group = _account(settings.unix_owner, pwd.getpwnam), _account(settings.unix_group, grp.getgrnam)
+    owner, group = account_number(settings.unix_owner, pwd.getpwnam), account_number(settings.unix_group, grp.getgrnam)
     _clear(address)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -313,8 +325,11 @@ def _open_unix(address: UnixAddress, tls: bool, settings: ListenSettings) -> Lis
     return Listener(sock, tls, str(address), None, os.path.abspath(address.path))
 
 
-def _account(name: str, find: Callable[[str], Any]) -> int:
-    """Return the number of a user or a group; -1 leaves it as it is."""
+def account_number(name: str, find: Callable[[str], Any]) -> int:
+    """Return the number of a user or a group, -1 for an empty name; `find` is `getpwnam` or `getgrnam`.
+
+    Raises ConfigError: there is none.
+    """
     if not name or name.isdigit():
         return int(name or -1)
     try:

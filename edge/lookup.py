@@ -1,0 +1,141 @@
+"""Looks up what `edge check` judges: files, accounts, limits of the system, and the import of each application."""
+
+from __future__ import annotations
+
+import grp
+import json
+import os
+import pwd
+import resource
+import ssl
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from edge.acme import keeper_settings
+from edge.config import ServeSettings
+from edge.config_listen import ListenSettings
+from edge.config_sites import StaticPlan
+from edge.config_tls import CertificateFiles
+from edge.errors import ConfigError
+from edge.net.listener import account_number, planned_addresses
+from edge.preview import CertificateFacts, Facts
+from edge.sites import load_guards
+from edge.workers import Plan, plans_for, worker_settings
+from edge_certs.errors import CertificateError
+from edge_certs.files import edge_home
+from edge_certs.inspection import Presented, Severity, inspect_chain
+from edge_certs.known_roots import read_known_roots
+from edge_certs.x509 import parse_chain, read_certificate
+
+T = TypeVar("T")
+
+
+def look_up(settings: ServeSettings, environ: Mapping[str, str], now: datetime, *, imports: bool) -> Facts:
+    """Return what there is of what the settings name. `imports`: the applications are imported, each in a process."""
+    problems: list[str] = []
+    certificates = []
+    for files in settings.tls.certificates:
+        found = _try(problems, partial(_certificate, files, settings, environ, now))
+        certificates += [found] if found is not None else []
+    listen = settings.listen
+    has_certificate = bool(settings.tls.certificates or settings.acme.certificates)
+    for check in (
+        lambda: keeper_settings(settings.acme, edge_home(environ), settings.logs.level),
+        lambda: load_guards(settings.sites),
+        lambda: _look_at_places(settings),
+    ):
+        _try(problems, check)
+    problems += _accounts(listen)
+    plans = _try(problems, lambda: plans_for(settings)) or {}
+    if imports:
+        problems += [problem for plan in plans.values() if (problem := try_import(plan))]
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return Facts(
+        now=now,
+        listening=tuple(planned_addresses(listen, has_certificate=has_certificate, dev=settings.tls.dev)),
+        certificates=tuple(certificates),
+        problems=tuple(problems),
+        open_files=0 if limit == resource.RLIM_INFINITY else limit,
+        openssl=ssl.OPENSSL_VERSION_INFO[:2],
+    )
+
+
+def try_import(plan: Plan) -> str:
+    """Import the application as a worker does, in a process of its own; return what is wrong, empty if nothing is."""
+    told = worker_settings(0, plan)
+    name = f"application {told.target!r}"
+    try:
+        done = subprocess.run(
+            [plan.app.python or sys.executable, "-P", "-m", "edge_backend.importing"],
+            input=told.encode(),
+            stdout=subprocess.PIPE,
+            env=dict(plan.trust.environ),
+            timeout=plan.settings.timeouts.startup,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        return f"{name}: its import took longer than {error.timeout:g} s; raise startup_timeout"
+    try:
+        return str(json.loads(done.stdout)["problem"])
+    except ValueError:
+        return f"{name}: the interpreter {plan.app.python or sys.executable} ended with {done.returncode}; see above"
+
+
+def _try(problems: list[str], look: Callable[[], T]) -> T | None:
+    try:
+        return look()
+    except (ConfigError, CertificateError, OSError) as error:
+        problems.append(str(error))
+        return None
+
+
+def _certificate(
+    files: CertificateFiles, settings: ServeSettings, environ: Mapping[str, str], now: datetime
+) -> CertificateFacts:
+    found = read_certificate(files.cert, files.key, now, settings.tls.key_password)
+    chain = parse_chain(found.chain_pem)
+    findings = inspect_chain(
+        Presented(tuple(chain), None, None), read_known_roots(edge_home(environ)).roots, now
+    ).findings
+    key_path = found.key_path or files.cert
+    return CertificateFacts(
+        place=str(files.cert),
+        names=found.names,
+        not_after=found.not_after,
+        key_type=found.key_type,
+        key_bits=_bits(chain[0]),
+        key_place=str(key_path),
+        key_mode=key_path.stat().st_mode,
+        remarks=tuple(item.text for item in findings if item.severity is not Severity.NOTE),
+    )
+
+
+def _bits(certificate: x509.Certificate) -> int:
+    key = certificate.public_key()
+    return key.key_size if isinstance(key, rsa.RSAPublicKey) else 0
+
+
+def _accounts(listen: ListenSettings) -> Iterator[str]:
+    for name, find in ((listen.unix_owner, pwd.getpwnam), (listen.unix_group, grp.getgrnam)):
+        try:
+            account_number(name, find)
+        except ConfigError as error:
+            yield str(error)
+
+
+def _look_at_places(settings: ServeSettings) -> None:
+    for site in settings.sites:
+        for route in site.routes:
+            if isinstance(route.target, StaticPlan) and not os.access(route.target.folder, os.R_OK | os.X_OK):
+                raise ConfigError(f"folder {route.target.folder!r}: not for this user to read; change its mode")
+    pid_file = settings.run.pid_file
+    if pid_file and not os.access(Path(pid_file).absolute().parent, os.W_OK):
+        raise ConfigError(f"pid file {pid_file!r}: its folder is not there, or not for this user to write")

@@ -1,0 +1,166 @@
+import json
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import trustme
+
+from edge import cli
+from edge.config import build_settings
+from edge.lookup import look_up, try_import
+from edge.workers import plans_for
+from tests.process.server import ROOT
+
+NOW = datetime.now(UTC)
+APPLICATION = "async def app(scope, receive, send): ...\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "shop.py").write_text(APPLICATION)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EDGE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(str(ROOT / part) for part in ("", "backend", "certs")))
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def certificate(folder: Path, authority: trustme.CA) -> Path:
+    issued = authority.issue_cert("shop.example", not_after=NOW + timedelta(days=3, hours=1))
+    (folder / "shop.pem").write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
+    (folder / "shop.key").write_bytes(issued.private_key_pem.bytes())
+    (folder / "shop.key").chmod(0o644)
+    return folder / "shop.pem"
+
+
+def problems(**options: object) -> tuple[str, ...]:
+    settings = build_settings({"app": "shop:app", **options})
+    return look_up(settings, os.environ, NOW, imports=False).problems
+
+
+def test_certificates_are_read_as_clients_see_them(certificate: Path) -> None:
+    settings = build_settings({"app": "shop:app", "cert": "shop.pem"})
+    facts = look_up(settings, os.environ, NOW, imports=True)
+    (found,) = facts.certificates
+    assert (found.place, found.names, found.days_left(NOW)) == ("shop.pem", ("shop.example",), 3)
+    assert (found.key_type, found.key_place, found.key_mode & 0o777) == ("ecdsa", "shop.key", 0o644)
+    assert any("which signed it, is missing" in remark for remark in found.remarks)
+    assert facts.listening == ("https://[::]:443", "http://[::]:80")
+    assert facts.problems == ()
+
+
+def test_rsa_keys_are_measured(folder: Path, authority: trustme.CA) -> None:
+    issued = authority.issue_cert("shop.example", key_type=trustme.KeyType.RSA)
+    (folder / "rsa.pem").write_bytes(issued.private_key_and_cert_chain_pem.bytes())
+    settings = build_settings({"app": "shop:app", "cert": "rsa.pem"})
+    (found,) = look_up(settings, os.environ, NOW, imports=False).certificates
+    assert (found.key_type, found.key_bits, found.key_place) == ("rsa", 2048, "rsa.pem")
+
+
+def break_certificate(folder: Path) -> dict[str, object]:
+    return {"cert": "nosuch.pem"}
+
+
+def break_client_authority(folder: Path) -> dict[str, object]:
+    return {"cert": "shop.pem", "client_ca": "nosuch-ca.pem"}
+
+
+def break_owner(folder: Path) -> dict[str, object]:
+    return {"uds": "a.sock", "uds_owner": "nosuch-user"}
+
+
+def break_group(folder: Path) -> dict[str, object]:
+    return {"uds": "a.sock", "uds_group": "nosuch-group"}
+
+
+def break_pid_file(folder: Path) -> dict[str, object]:
+    return {"pid": "nosuch-folder/edge.pid"}
+
+
+@pytest.mark.parametrize(
+    ("broken", "reason"),
+    [
+        (break_certificate, "certificate nosuch.pem: no such file"),
+        (break_client_authority, "client authority nosuch-ca.pem: no such file"),
+        (break_owner, "'nosuch-user': no such user or group here"),
+        (break_group, "'nosuch-group': no such user or group here"),
+        (break_pid_file, "pid file 'nosuch-folder/edge.pid': its folder is not there"),
+    ],
+)
+def test_what_would_keep_it_from_starting_is_found(
+    folder: Path, certificate: Path, broken: Callable[[Path], dict[str, object]], reason: str
+) -> None:
+    (problem,) = problems(**broken(folder))
+    assert problem.startswith(reason)
+
+
+def test_interpreter_that_is_none_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "edge.toml").write_text('[[site]]\n[[site.route]]\napp = "shop:app"\npython = "nosuch-python"\n')
+    assert cli.main(["check"]) == 2
+    assert "error: python = 'nosuch-python': no program there" in capsys.readouterr().out
+
+
+def test_folder_that_cannot_be_read_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "public").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything
+    assert problems(static=["/=public"])[0].endswith("public': not for this user to read; change its mode")
+
+
+def test_import_that_takes_too_long_is_given_up(folder: Path) -> None:
+    (folder / "slow.py").write_text("import threading\nthreading.Event().wait()\n")
+    (plan,) = plans_for(build_settings({"app": "slow:app", "startup_timeout": "500ms"})).values()
+    assert try_import(plan) == "application 'slow:app': its import took longer than 0.5 s; raise startup_timeout"
+
+
+def test_interpreter_that_gives_no_answer_is_told(folder: Path) -> None:
+    (folder / "gone.py").write_text("import os\nos._exit(7)\n")
+    (plan,) = plans_for(build_settings({"app": "gone:app"})).values()
+    assert try_import(plan).endswith("ended with 7; see above")
+
+
+def test_command_says_nothing_is_to_be_mended(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "edge.toml").write_text('[pool]\nworkers = 2\n[[site]]\nhosts = "a.example"\n')
+    assert cli.main(["check", "shop:app", "--max-connections", "10"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "listening on http://127.0.0.1:8000",
+        "site a.example",
+        "  /  application shop:app, 2 workers",
+        "limits: body 100MiB, header fields 32KiB; of each edge process 10 connections, of each worker 100 requests, "
+        "1024 that wait",
+        "trusted proxies: nobody",
+    ]
+
+
+def test_command_warns_with_an_exit_code_of_its_own(certificate: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--cert", "shop.pem", "--max-connections", "10", "--acme", "b.example", "shop:app", "--no-import"]
+    assert cli.main(["check", *options]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "certificate for shop.example: 3 days left, ecdsa, shop.pem" in lines
+    assert "certificate for b.example: ordered from https://acme-v02.api.letsencrypt.org/directory" in lines
+    assert "warning: certificate shop.pem: it expires in 3 days; renew it" in lines
+    assert "warning: key shop.key: mode 644, everybody may read it; chmod 600" in lines
+
+
+def test_command_says_what_would_not_start(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "nosuch:app"]) == 2
+    assert "error: application 'nosuch:app': no module named 'nosuch'" in capsys.readouterr().out
+    assert cli.main(["check", "nosuch:app", "--no-import", "--max-connections", "10"]) == 0
+    capsys.readouterr()
+    assert cli.main(["check", "shop:app", "--max-body", "x"]) == 2
+    assert capsys.readouterr().err.startswith("edge: --max-body 'x': not a size")
+
+
+def test_command_gives_all_of_it_as_json(certificate: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", "--cert", "shop.pem", "shop:app", "--no-import", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert told["certificates"][0]["days_left"] == 3
+    assert told["sites"] == [{"hosts": [], "routes": [{"path": "/", "to": told["sites"][0]["routes"][0]["to"]}]}]
+    assert {"warning"} <= {finding["level"] for finding in told["findings"]}
+    assert told["limits"]["max_body"] == 100 * 2**20
