@@ -89,7 +89,8 @@ async def embed(
             opened, more = open_listeners(settings.listen, has_certificate=bool(certificates), dev=settings.tls.dev)
             listeners += opened
             remarks = [*more, *remarks]
-        worker = Worker(worker_settings(0, Plan(settings, settings.applications[""], WorkerTrust({}, ""))))
+        [(pool, app)] = settings.applications.items()
+        worker = Worker(worker_settings(0, Plan(settings, app, WorkerTrust({}, ""))))
         await _start(worker, load, settings)
         edge = EdgeProcess(settings, listeners, tls, output)
         try:
@@ -98,7 +99,7 @@ async def embed(
             await worker.stop()
             raise
         await edge.open(lambda now: None)
-        join_in_memory(asyncio.get_running_loop(), edge.add_link(0, ""), WireConnection(worker))
+        join_in_memory(asyncio.get_running_loop(), edge.add_link(0, pool), WireConnection(worker))
         if access_logger is None and settings.logs.level not in ("critical", "error", "warning"):
             for line in (*(f"listening on {describe(listener)}" for listener in listeners), *remarks):
                 say(line)
