@@ -79,6 +79,21 @@ def _rate_key() -> Kind:
     return Kind("client|header:NAME", parse)
 
 
+# Also the numbers and names of Python's `ssl.VerifyMode`.
+_CLIENT_AUTH = {"0": "off", "none": "off", "cert_none": "off", "1": "optional", "cert_optional": "optional"}
+_CLIENT_AUTH |= {"2": "require", "required": "require", "cert_required": "require"}
+
+
+def _client_auth() -> Kind:
+    known = choice("off", "optional", "require")
+
+    def parse(value: object) -> Any:
+        word = str(int(value) if isinstance(value, int) else value).lower().rpartition(".")[2]
+        return _CLIENT_AUTH.get(word) or known.parse(value)
+
+    return Kind(known.metavar, parse)
+
+
 @dataclass(frozen=True, slots=True)
 class SiteSettings:
     """What one site serves, and how. Seconds; empty `server_names` are those of the certificates."""
@@ -108,12 +123,22 @@ class SiteSettings:
     hsts_preload: bool = setting(False, switch(), "--hsts-preload", help="agree to be built into browsers")
 
     client_ca: str = setting(
-        "", file(), "--client-ca", shown="none", help="authorities in PEM that sign the certificates of clients"
+        "",
+        file(),
+        "--client-ca",
+        "--ssl-ca-certs",
+        "--ca-certs",
+        "--ssl-ca",
+        shown="none",
+        help="authorities in PEM that sign the certificates of clients",
     )
     client_auth: Literal["off", "optional", "require"] = setting(
         "require",
-        choice("off", "optional", "require"),
+        _client_auth(),
         "--client-auth",
+        "--ssl-cert-reqs",
+        "--cert-reqs",
+        "--verify-mode",
         shown="require with --client-ca",
         help="ask clients for a certificate; optional = who has none may come, too",
     )

@@ -1,5 +1,6 @@
 """The settings of TLS: certificates from files, those of development, and what is offered."""
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,39 @@ def secret() -> Kind:
         return value
 
     return Kind("TEXT", parse)
+
+
+# Also the numbers of Python's `ssl.PROTOCOL_*` that others are given: of "any version", and of TLS 1.2.
+_VERSIONS = {"2": "tls1.2", "17": "tls1.2", "5": "tls1.2", "tls1.2": "tls1.2", "tls1.3": "tls1.3"}
+
+
+def cipher_list() -> Kind:
+    """Ciphers, in the words of OpenSSL."""
+
+    def parse(value: object) -> str:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(str(value))
+        except ssl.SSLError:
+            advice = "use names such as ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305"
+            raise ConfigError(f"{value!r}: OpenSSL knows none of these ciphers; {advice}") from None
+        return str(value)
+
+    return Kind("NAMES", parse)
+
+
+def version() -> Kind:
+    """A version of TLS that is still in use."""
+
+    def parse(value: object) -> str:
+        number = int(value) if isinstance(value, int) else value
+        word = str(number).lower().replace("tlsv", "tls").replace("_", ".")
+        if word in ("tls1", "tls1.0", "tls1.1", "3", "4"):
+            raise ConfigError(f"{value!r}: TLS 1.0 and 1.1 are broken (RFC 8996); use tls1.2 or tls1.3")
+        if word not in _VERSIONS:
+            raise ConfigError(f"{value!r}: unknown; use tls1.2 or tls1.3")
+        return _VERSIONS[word]
+
+    return Kind("tls1.2|tls1.3", parse)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +114,17 @@ class TlsSettings:
         shown="none",
         help="what opens encrypted keys and PKCS#12; better as EDGE_KEY_PASSWORD",
         is_secret=True,
+    )
+    ciphers: str = setting(
+        "",
+        cipher_list(),
+        "--ciphers",
+        "--ssl-ciphers",
+        shown="Mozilla's intermediate level",
+        help="ciphers of TLS 1.2, as OpenSSL names them; those of TLS 1.3 are fixed",
+    )
+    least_version: Literal["tls1.2", "tls1.3"] = setting(
+        "tls1.2", version(), "--tls-min-version", "--ssl-version", "--ssl-protocol-min", help="least version of TLS"
     )
 
 

@@ -336,7 +336,7 @@ class EdgeProcess:
             self._set_workers({int(number): (pool, path) for number, (pool, path) in order["workers"].items()})
         if "certificates" in order and self._tls is not None:
             certificates = [MemoryCertificate.decode(item) for item in order["certificates"]]
-            self._tls.sites = Sites(certificates, self._tls.sites.protocols)
+            self._tls.sites = Sites(certificates, self._tls.sites.offer)
         if "guards" in order and self._tls is not None:
             guards = {name: Guard.decode(item) for name, item in order["guards"].items()}
             self._tls.guards = {**self._tls.guards, **guards}

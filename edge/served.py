@@ -82,7 +82,7 @@ class ServedCertificates:
         loaded = load_certificates(settings, self._kept)
         guards = load_guards(plans)
         try:
-            sites = Sites(loaded, self._tls.sites.protocols) if loaded else None
+            sites = Sites(loaded, self._tls.sites.offer) if loaded else None
             return Candidates(loaded, sites, settings, plans, guards)
         except (OSError, ValueError) as error:
             raise CertificateError(str(error)) from error

@@ -24,7 +24,7 @@ from edge.rundir import run_directory
 from edge.served import ServedCertificates
 from edge.sites import guard_files, load_guards
 from edge.systemd import HandedSocket, parse_sockets, take_variables
-from edge.tls.contexts import TlsServer, protocols_for
+from edge.tls.contexts import TlsServer, offer_for
 from edge.tls.making import MadeSites
 from edge.upgrade import Predecessor, stand_in
 from edge_backend.identity import Identity
@@ -159,10 +159,10 @@ def _tls(
 ) -> tuple[TlsServer | None, list[str]]:
     if settings.tls.dev:
         maker = DevMaker.open(settings.tls)
-        return TlsServer.serving(MadeSites(maker, protocols_for(settings.tls.http2))), [maker.remark]
+        return TlsServer.serving(MadeSites(maker, offer_for(settings.tls))), [maker.remark]
     if not certificates:
         return None, []
-    tls = TlsServer.open(certificates, protocols_for(settings.tls.http2))
+    tls = TlsServer.open(certificates, offer_for(settings.tls))
     if kept is None:
         return tls, []
     tls.answers = kept.answers

@@ -24,6 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+from edge.config_tls import TlsSettings
 from edge.http.huffman import NativeHuffman, best_huffman
 from edge.tls.answers import OFFER, AnswerStore, challenge_context
 from edge.tls.clienthello import INTERNAL_ERROR, ClientHello, ClientHelloError, parse_client_hello
@@ -36,8 +37,22 @@ INTERMEDIATE_CIPHERS = (
     "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
     "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305"
 )
-HTTP1_ONLY = ("http/1.1",)
-WITH_HTTP2 = ("h2", "http/1.1")
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What handshakes may agree on: protocols by ALPN (RFC 7301), the best first; TLS 1.2's ciphers; the least version.
+
+    The suites of TLS 1.3 are fixed.
+    """
+
+    protocols: tuple[str, ...]
+    ciphers: str = INTERMEDIATE_CIPHERS
+    least: ssl.TLSVersion = ssl.TLSVersion.TLSv1_2
+
+
+HTTP1_ONLY = Offer(("http/1.1",))
+WITH_HTTP2 = Offer(("h2", "http/1.1"))
 # About 20 KiB each. Sites that ask for certificates have one or two; the others are those of before a reload.
 MAX_GUARDED = 256
 
@@ -71,26 +86,27 @@ class MemoryCertificate:
         return cls(tuple(value["names"]), value["chain"].encode(), value["key"].encode())
 
 
-def protocols_for(http2: str) -> Sequence[str]:
-    """Return what `--http2` offers: `auto` leaves HTTP/2 out where its strings would be read by pure Python."""
-    if http2 == "off" or (http2 == "auto" and not isinstance(best_huffman(), NativeHuffman)):
-        return HTTP1_ONLY
-    return WITH_HTTP2
+def offer_for(settings: TlsSettings) -> Offer:
+    """Return what the settings offer.
 
-
-def build_base_context(protocols: Sequence[str] = WITH_HTTP2) -> ssl.SSLContext:
-    """Return the context that every server connection is made from: policy and ticket keys, no certificate.
-
-    `protocols` are offered by ALPN (RFC 7301), the best first.
+    `--http2 auto` leaves HTTP/2 out where its strings would be read by pure Python.
     """
+    is_slow = settings.http2 == "auto" and not isinstance(best_huffman(), NativeHuffman)
+    offer = HTTP1_ONLY if settings.http2 == "off" or is_slow else WITH_HTTP2
+    least = ssl.TLSVersion.TLSv1_3 if settings.least_version == "tls1.3" else ssl.TLSVersion.TLSv1_2
+    return Offer(offer.protocols, settings.ciphers or INTERMEDIATE_CIPHERS, least)
+
+
+def build_base_context(offer: Offer = WITH_HTTP2) -> ssl.SSLContext:
+    """Return the context that every server connection is made from: policy and ticket keys, no certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.minimum_version = offer.least
     # The client's order: it knows whether it has AES in hardware (Mozilla 6.0: server_preferred_order false).
     context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
     # Renegotiation is asked for by the client and paid for by the server (CVE-2011-1473).
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
-    context.set_ciphers(INTERMEDIATE_CIPHERS)
-    context.set_alpn_protocols(list(protocols))
+    context.set_ciphers(offer.ciphers)
+    context.set_alpn_protocols(list(offer.protocols))
     context.num_tickets = 1  # each costs 15 to 20 us of a full handshake; a browser asks again when it needs more
     return context
 
@@ -98,14 +114,14 @@ def build_base_context(protocols: Sequence[str] = WITH_HTTP2) -> ssl.SSLContext:
 class Sites:
     """The certificates that serve, by server name. Complete when built; a reload builds another one."""
 
-    def __init__(self, certificates: Sequence[SiteCertificate], protocols: Sequence[str] = WITH_HTTP2) -> None:
-        self.protocols = protocols
+    def __init__(self, certificates: Sequence[SiteCertificate], offer: Offer = WITH_HTTP2) -> None:
+        self.offer = offer
         self._names = SiteNames([certificate.names for certificate in certificates])
         self._certificates = tuple(certificates)
         self._guarded: dict[tuple[tuple[int, ...], Guard], ssl.SSLContext] = {}
         self._contexts: dict[tuple[int, ...], ssl.SSLContext] = {}
         for group in self._names.groups():
-            self._contexts[group] = _build_site_context([certificates[index] for index in group], protocols)
+            self._contexts[group] = _build_site_context([certificates[index] for index in group], offer)
 
     def context_for(self, server_name: str | None) -> ssl.SSLContext:
         """Return the context of the certificates for this name: exact, wildcard, or the first certificate's."""
@@ -119,7 +135,7 @@ class Sites:
             if len(self._guarded) >= MAX_GUARDED:
                 self._guarded.clear()  # guards that have changed are not asked for any more
             certificates = [self._certificates[index] for index in group]
-            context = self._guarded[group, guard] = _build_site_context(certificates, self.protocols, guard)
+            context = self._guarded[group, guard] = _build_site_context(certificates, self.offer, guard)
         return context
 
     @property
@@ -136,7 +152,7 @@ class Sites:
 class SiteContexts(Protocol):
     """Which context serves a name: `Sites`, or certificates that are made as they are asked for."""
 
-    protocols: Sequence[str]
+    offer: Offer
 
     @property
     def only_context(self) -> ssl.SSLContext | None: ...
@@ -172,15 +188,15 @@ class TlsServer:
         self.sites = sites
 
     @classmethod
-    def open(cls, certificates: Sequence[SiteCertificate], protocols: Sequence[str] = WITH_HTTP2) -> TlsServer:
+    def open(cls, certificates: Sequence[SiteCertificate], offer: Offer = WITH_HTTP2) -> TlsServer:
         """Return a server for the certificates."""
-        return cls.serving(Sites(certificates, protocols))
+        return cls.serving(Sites(certificates, offer))
 
     @classmethod
     def serving(cls, sites: SiteContexts) -> TlsServer:
         """Return a server for the sites."""
         # Where one set of certificates serves every name, its context is the base: to switch costs 5 % of a handshake.
-        return cls(sites.only_context or build_base_context(sites.protocols), sites)
+        return cls(sites.only_context or build_base_context(sites.offer), sites)
 
     @property
     def sites(self) -> SiteContexts:
@@ -223,9 +239,9 @@ class TlsServer:
 
 
 def _build_site_context(
-    certificates: Sequence[SiteCertificate], protocols: Sequence[str], guard: Guard | None = None
+    certificates: Sequence[SiteCertificate], offer: Offer, guard: Guard | None = None
 ) -> ssl.SSLContext:
-    context = build_base_context(protocols)
+    context = build_base_context(offer)
     if guard is not None:
         guard.protect(context)
     for certificate in certificates:

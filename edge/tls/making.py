@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from ssl import SSLContext
 from typing import Protocol
 
-from edge.tls.contexts import WITH_HTTP2, SiteCertificate, Sites
+from edge.tls.contexts import WITH_HTTP2, Offer, SiteCertificate, Sites
 from edge.tls.guards import Guard
 from edge_certs.errors import CertificateError
 
@@ -56,10 +56,8 @@ class MadeSites:
     There is always one: `__init__` raises CertificateError when there cannot be.
     """
 
-    def __init__(
-        self, maker: Maker, protocols: Sequence[str] = WITH_HTTP2, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.protocols = protocols
+    def __init__(self, maker: Maker, offer: Offer = WITH_HTTP2, clock: Callable[[], float] = time.monotonic) -> None:
+        self.offer = offer
         self._maker = maker
         self._clock = clock
         self._made: OrderedDict[str, _Made] = OrderedDict()
@@ -102,6 +100,6 @@ class MadeSites:
         return made
 
     def _make(self, name: str) -> _Made:
-        made = self._made[name] = _Made(Sites([self._maker.make(name)], self.protocols), self._clock() + REMAKE_AFTER)
+        made = self._made[name] = _Made(Sites([self._maker.make(name)], self.offer), self._clock() + REMAKE_AFTER)
         self._made.move_to_end(name)
         return made

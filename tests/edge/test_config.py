@@ -115,6 +115,8 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "http2": ("off", "tls", "http2", "off"),
     "dev_name": ("shop.test,10.0.0.7", "tls", "dev_names", ("shop.test", "10.0.0.7")),
     "dev_authority": ("authority.pem", "tls", "dev_authority", "authority.pem"),
+    "ciphers": ("HIGH", "tls", "ciphers", "HIGH"),
+    "tls_min_version": ("TLSv1_3", "tls", "least_version", "tls1.3"),
     "key_password": ("secret", "tls", "key_password", "secret"),
     "acme": ("shop.test", "acme", "certificates", (("shop.test",),)),
     "acme_email": ("a@shop.test", "acme", "email", "a@shop.test"),

@@ -1,5 +1,6 @@
 """The spellings of other servers: each means one of our options, or is answered with what to type instead."""
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,9 @@ ALIASES = [
     ("websocket_ping_interval", "ws_ping_interval", "3"),
     ("reload_paths", "reload_dir", "/"),
     ("pid_file", "pid", "edge.pid"),
+    ("ssl_ciphers", "ciphers", "HIGH"),
+    ("ssl_version", "tls_min_version", "tls1.3"),
+    ("ssl_protocol_min", "tls_min_version", "tls1.3"),
 ]
 
 
@@ -55,6 +59,29 @@ def test_alias_means_the_same(alias: str, key: str, text: str) -> None:
     assert expected != build_settings(APP)
     assert build_settings({**APP, alias: text}) == expected
     assert build_settings(APP, {f"EDGE_{alias.upper()}": text}) == expected
+
+
+@pytest.mark.parametrize("authority", ["ssl_ca_certs", "ca_certs", "ssl_ca"])
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("ssl_cert_reqs", "2", "require"),
+        ("ssl_cert_reqs", 1, "optional"),
+        ("cert_reqs", ssl.CERT_REQUIRED, "require"),
+        ("cert_reqs", "none", "off"),
+        ("verify_mode", "CERT_OPTIONAL", "optional"),
+        ("verify_mode", "VerifyMode.CERT_REQUIRED", "require"),
+        ("client_auth", "required", "require"),
+    ],
+)
+def test_clients_are_asked_in_the_words_of_others(authority: str, name: str, value: object, wanted: str) -> None:
+    policy = build_settings({**APP, "cert": "a.pem", authority: "ca.pem", name: value}).site
+    assert (policy.client_ca, policy.client_auth) == ("ca.pem", wanted)
+
+
+@pytest.mark.parametrize("version", ["2", 17, ssl.PROTOCOL_TLS_SERVER, "5", "tls1.2", "TLSv1_2", "tlsv1.2"])
+def test_version_that_others_are_given_is_the_least(version: object) -> None:
+    assert build_settings({**APP, "ssl_version": version}).tls.least_version == "tls1.2"
 
 
 @pytest.mark.parametrize("key", ["ssl_keyfile", "keyfile"])
@@ -110,6 +137,11 @@ def test_sockets_come_from_all_their_options_together() -> None:
         ),
         ({"access_log_format": "%({A}x)s"}, "access_log_format='%({A}x)s': %({A}x)s: unknown; use {NAME}i for a field"),
         ({"forwarded_hops": 33}, "forwarded_hops=33: out of range; use 0 to 32"),
+        ({"ciphers": "NOSUCH"}, "ciphers='NOSUCH': OpenSSL knows none of these ciphers; use names such as ECDHE-RSA-"),
+        ({"ssl_version": 3}, "ssl_version=3: TLS 1.0 and 1.1 are broken (RFC 8996); use tls1.2 or tls1.3"),
+        ({"ssl_version": "TLSv1_1"}, "ssl_version='TLSv1_1': TLS 1.0 and 1.1 are broken (RFC 8996); use tls1.2 or"),
+        ({"ssl_version": "9"}, "ssl_version='9': unknown; use tls1.2 or tls1.3"),
+        ({"ssl_cert_reqs": "3"}, "ssl_cert_reqs='3': unknown; use off, optional or require"),
         ({"daemon": True}, f"daemon: {advice_for('--daemon')}"),
         ({"log_syslog_to": "udp://logs"}, f"log_syslog_to: {advice_for('--log-syslog')}"),
         ({"wrkers": 1}, "wrkers: unknown option; did you mean workers"),

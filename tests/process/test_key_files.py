@@ -80,3 +80,20 @@ def test_password_that_is_wrong_is_refused_and_not_shown(tmp_path: Path, server:
         "other.p12: the password does not open it; give its password with --key-password or EDGE_KEY_PASSWORD"
     )
     assert "s3cret" not in line
+
+
+def test_ciphers_and_versions_are_those_that_were_asked_for(tmp_path: Path, authority: Authority) -> None:
+    cipher = "ECDHE-ECDSA-AES256-GCM-SHA384"
+    options = ["--cert", str(authority.cert), "--bind", "127.0.0.1:0"]
+    with running(tmp_path, SOURCE, *options, "--ssl-ciphers", cipher, "--ssl-version", "17") as server:
+        context = authority.client_context()
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with RawClient(server.port, context) as client:
+            assert isinstance(client.sock, ssl.SSLSocket)
+            assert client.sock.cipher() == (cipher, "TLSv1.2", 256)
+    with running(tmp_path, SOURCE, *options, "--tls-min-version", "tls1.3") as server:
+        with pytest.raises(ssl.SSLError), RawClient(server.port, context):
+            pass
+        with RawClient(server.port, authority.client_context()) as client:
+            assert isinstance(client.sock, ssl.SSLSocket)
+            assert client.sock.version() == "TLSv1.3"
