@@ -16,6 +16,7 @@ _STRAY_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _HIDDEN = re.compile(rb"%(?:2f|5c|00)", re.IGNORECASE)
 # What is left when dots and slashes were encoded twice, for a reader further in.
 _TWICE = re.compile(r"%(?:25)*(?:2e|2f|5c|00)", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # RFC 8615: what begins with a dot is nobody's business, but for this.
 _WELL_KNOWN = ".well-known"
 
@@ -77,7 +78,7 @@ def _decode(raw: bytes) -> str:
             raise PathRefused(400, "path is not UTF-8") from None
         if _TWICE.search(path):
             raise PathRefused(400, "path is encoded twice")
-    if not path.isprintable():
+    if _CONTROL.search(path):
         raise PathRefused(400, "path has a control character")
     if "\\" in path or not path.startswith("/"):
         raise PathRefused(400, "path has a backslash, or does not begin with a slash")

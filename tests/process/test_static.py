@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from tests.edge.static.path_cases import read_cases
-from tests.process.http2_client import Http2Client
+from tests.process.http2_client import Http2Client, resident
 from tests.process.server import Authority, RawClient, Server, serving, wait_until
 
 APPLICATION = """
@@ -241,6 +241,23 @@ def test_swapped_link_never_leads_out(server: Server, authority: Authority, fold
         over.set()
         thread.join()
     assert 200 in seen
+
+
+def test_clients_that_read_nothing_cost_no_memory_of_the_file(server: Server, authority: Authority) -> None:
+    [edge] = server.edges()
+    before = resident(edge)
+    clients = [RawClient(server.port, authority.client_context()) for _ in range(20)]
+    try:
+        for client in clients:
+            client.send(b"GET /static/large.bin HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        for _ in range(3):  # by then each has got what it may have without reading
+            assert _ask(server, authority, "1.1", b"/static/in")[1] == b"<p>docs"
+        assert resident(edge) - before < 20 * 1_000_000, "files are in memory, 5 MB each"
+        for client in clients:
+            assert client.receive_rest().endswith(LARGE[-1000:])
+    finally:
+        for client in clients:
+            client.sock.close()
 
 
 def test_connection_with_many_streams_gets_them_all(server: Server, authority: Authority) -> None:
