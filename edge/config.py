@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from edge.config_acme import AcmeSettings, refuse_acme_contradictions
 from edge.config_answers import AnswerSettings
-from edge.config_app import ApplicationSettings
+from edge.config_app import ApplicationSettings, with_paste
 from edge.config_buffer import BufferSettings, SpoolSettings, refuse_unusable_spool
 from edge.config_foreign import ForeignSettings, advice_for
 from edge.config_forward import ForwardSettings, forward_settings
@@ -151,7 +151,7 @@ def build_settings(
     """
     given = find_given(values, environ or {}, text)
     problems = list(text.problems)
-    parsed = read_given(all_options(), given, problems)
+    parsed = with_paste(read_given(all_options(), given, problems))
     static = static_routes(StaticSettings(**own_values(StaticSettings, parsed)))
     base = Base(own_values(ApplicationSettings, parsed), _pool(parsed), _parts(parsed), static)
     sites = plan_sites(text.sites, base, problems)

@@ -2,12 +2,26 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edge.errors import ConfigError
-from edge.options import Kind, application, choice, count, directory, files, prefix, required, setting, switch
+from edge.options import (
+    Kind,
+    Option,
+    application,
+    choice,
+    count,
+    directory,
+    file,
+    files,
+    prefix,
+    required,
+    setting,
+    switch,
+)
 
 _LOOPS = ("auto", "asyncio", "uvloop")
 # What uvicorn's --loop takes, or took, besides.
@@ -83,12 +97,41 @@ def _interface() -> Kind:
     return Kind(known.metavar, parse)
 
 
+_PASTE = Option(
+    ("--paste",),
+    file("FILE[#NAME]"),
+    "PasteDeploy file in place of MODULE:ATTR; pip install 'edge-serve[paste]'",
+    "none",
+)
+_PASTE_GLOBAL = Option(("--paste-global",), assignments(), "variable for that file; repeatable", "none")
+
+
+def with_paste(parsed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parsed values of the options with the application that `--paste` names in its place.
+
+    Raises ConfigError if MODULE:ATTR is given as well.
+    """
+    if "paste" not in parsed:
+        if "paste_global" in parsed:
+            raise ConfigError("--paste-global: without --paste it is for nothing; add --paste")
+        return dict(parsed)
+    if "app" in parsed:
+        raise ConfigError(f"--paste: {parsed['app']} is given too; use one of them")
+    path, _, name = parsed["paste"].partition("#")
+    words = [repr(os.path.abspath(path)), repr(name)]
+    words += [f"{key}={value!r}" for key, value in parsed.get("paste_global", ())]
+    return {**parsed, "app": f"edge_backend.paste:load({', '.join(words)})"}
+
+
 @dataclass(frozen=True, slots=True)
 class ApplicationSettings:
     """Which application is served and how it is called. An empty `app_dir` is the current directory."""
 
     target: str = required(
-        application(), "app", help="the application; MODULE alone: its app, application, asgi or wsgi"
+        application(),
+        "app",
+        help="the application; MODULE alone: its app, application, asgi or wsgi",
+        beside=(_PASTE, _PASTE_GLOBAL),
     )
     app_dir: str = setting(
         "",

@@ -22,7 +22,8 @@ from edge.toml_file import Document
 # What a route leads to, by the key that says so, with the keys that it may have besides.
 TARGETS: Mapping[str, Mapping[str, Option]] = {
     "app": {
-        **options_by_key(ApplicationSettings),
+        # A file of PasteDeploy stands for the one application of the flags.
+        **{key: option for key, option in options_by_key(ApplicationSettings).items() if not key.startswith("paste")},
         # Edges are there once for all pools.
         **{key: option for key, option in options_by_key(PoolSettings).items() if key != "edges"},
         **options_by_key(AppPlan),

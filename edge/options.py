@@ -125,9 +125,9 @@ def computed(
     return dataclasses.field(default_factory=default, metadata={_METADATA: (option,)})
 
 
-def required(kind: Kind, *flags: str, help: str) -> Any:
-    """Return a dataclass field without a default that carries its option."""
-    return dataclasses.field(metadata={_METADATA: (Option(flags, kind, help, "required"),)})
+def required(kind: Kind, *flags: str, help: str, beside: tuple[Option, ...] = ()) -> Any:
+    """Return a dataclass field without a default that carries its option, and those `beside` it."""
+    return dataclasses.field(metadata={_METADATA: (Option(flags, kind, help, "required"), *beside)})
 
 
 def options_of(field: dataclasses.Field[Any]) -> tuple[Option, ...]:

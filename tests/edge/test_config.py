@@ -241,7 +241,7 @@ BASES: dict[str, dict[str, object]] = {
 
 
 def test_every_option_is_in_this_files_table() -> None:
-    assert {option.key for option in all_options()} == {*VALUES, "key"}
+    assert {option.key for option in all_options()} == {*VALUES, "key", "paste", "paste_global"}
 
 
 @pytest.mark.parametrize("key", VALUES)
@@ -259,6 +259,25 @@ def test_option_by_name_and_by_variable_sets_its_field_and_no_other(key: str) ->
     # What is served is told by several parts, see test_config_sites.py.
     parts = [f.name for f in dataclasses.fields(default) if f.name != "sites"]
     assert [name for name in parts if getattr(default, name) != getattr(by_name, name)] == [part]
+
+
+def test_paste_file_stands_in_the_place_of_an_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/srv")
+    settings = build_settings({"paste": "app.ini#blog", "paste_global": ["debug=it's", "a=b"]})
+    assert settings.application.target == ("""edge_backend.paste:load('/srv/app.ini', 'blog', debug="it's", a='b')""")
+    by_variable = build_settings({}, {"EDGE_PASTE": "/etc/app.ini"})
+    assert by_variable.application.target == "edge_backend.paste:load('/etc/app.ini', '')"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"paste_global": "a=b", **APP}, "--paste-global: without --paste it is for nothing; add --paste"),
+        ({"paste": "app.ini", **APP}, "--paste: shop:app is given too; use one of them"),
+    ],
+)
+def test_paste_file_goes_with_no_other_application(values: dict[str, object], expected: str) -> None:
+    assert message(values) == expected
 
 
 def test_variables_of_other_servers_are_honoured() -> None:

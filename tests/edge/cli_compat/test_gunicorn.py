@@ -243,9 +243,6 @@ def test_file_that_raises_shows_where_and_is_refused(tmp_path: Path, capsys: pyt
     assert "edge" not in trace[1]
 
 
-# Options that are not there yet.
-AWAITED = {"--paste", "--paste-global"}
-
 VALUES = {
     "bind": "a:1",
     "worker_class": "asgi",
@@ -277,7 +274,5 @@ def test_what_a_flag_amounts_to_is_an_option_here_and_takes_its_value(name: str,
     beside += ["--paste", "app.ini"] if name == "raw_paste_global_conf" else []
     app = [] if "paste" in name else ["shop:app"]
     arguments = translate(read_settings([*words, *beside, *app], {}), {}).arguments
-    if not AWAITED.isdisjoint(arguments):
-        return
     parameters = cli.serve_command.make_context("serve", list(arguments)).params
     build_settings(given_flags(parameters))

@@ -147,9 +147,6 @@ def test_what_uvicorn_does_not_know_is_refused(line: str, message: str) -> None:
     assert str(caught.value) == message
 
 
-# Options that are not there yet.
-AWAITED = {"--paste", "--paste-global"}
-
 VALUES = {"--uds": "a.sock", "--loop": "auto", "--ws": "auto", "--lifespan": "auto", "--interface": "auto"}
 VALUES |= {"--log-level": "info", "--root-path": "/a", "--header": "A:b", "--app-dir": "/", "--reload-dir": "/"}
 VALUES |= {"--ws-per-message-deflate": "true", "--forwarded-allow-ips": "*", "--ssl-version": "5"}
@@ -165,7 +162,5 @@ def test_what_a_flag_amounts_to_is_an_option_here_and_takes_its_value(flag: obje
     beside += ["--ssl-ca-certs", "c.pem"] if name == "--ssl-cert-reqs" else []
     beside += ["--fd", "3"] if name in ("--host", "--port") else []
     arguments = translate(["shop:app", *words, *beside], {}).arguments
-    if not AWAITED.isdisjoint(arguments):
-        return
     parameters = cli.serve_command.make_context("serve", list(arguments)).params
     build_settings(given_flags(parameters))
