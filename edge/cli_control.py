@@ -1,4 +1,4 @@
-"""The commands for a server that runs: status, reload, scale, drain and stop."""
+"""The commands for a server that runs: status, reload, scale, pause, maintenance, drain and stop."""
 
 from __future__ import annotations
 
@@ -47,6 +47,35 @@ def scale_command(workers: int, pool: str | None, pid_file: str | None) -> None:
     click.echo(f"workers: {answer['before']} before, {answer['workers']} now")
 
 
+@click.command("pause")
+@click.option("--max", "limit", metavar="SECONDS", help="that a request waits before it gets 503  [default: 30s]")
+@_PID_FILE
+def pause_command(limit: str | None, pid_file: str | None) -> None:
+    """Let new requests wait; what runs goes on."""
+    control.ask(control.find_server(os.environ, pid_file), "pause", max=limit)
+    click.echo("paused: new requests wait; edge resume lets them through")
+
+
+@click.command("resume")
+@_PID_FILE
+def resume_command(pid_file: str | None) -> None:
+    """Let requests through again, those that wait first; ends maintenance, too."""
+    control.ask(control.find_server(os.environ, pid_file), "resume")
+    click.echo("resumed: requests are let through")
+
+
+@click.command("maintenance")
+@click.argument("switch", type=click.Choice(["on", "off"]))
+@click.option("--allow", metavar="CIDR", multiple=True, help="clients that are served all the same; repeatable")
+@click.option("--retry-after", metavar="SECONDS", help="when the others are told to come back  [default: 60s]")
+@_PID_FILE
+def maintenance_command(switch: str, allow: tuple[str, ...], retry_after: str | None, pid_file: str | None) -> None:
+    """Answer new requests with 503, but for probes and allowed clients."""
+    server = control.find_server(os.environ, pid_file)
+    control.ask(server, "maintenance", on=switch == "on", allow=allow, retry_after=retry_after)
+    click.echo(f"maintenance: {switch}")
+
+
 @click.command("upgrade")
 @_PID_FILE
 def upgrade_command(pid_file: str | None) -> None:
@@ -80,4 +109,14 @@ def _end(pid_file: str | None, command: str, **arguments: Any) -> None:
     click.echo(f"process {server.pid} has ended")
 
 
-COMMANDS = (status_command, reload_command, scale_command, upgrade_command, drain_command, stop_command)
+COMMANDS = (
+    status_command,
+    reload_command,
+    scale_command,
+    pause_command,
+    resume_command,
+    maintenance_command,
+    upgrade_command,
+    drain_command,
+    stop_command,
+)

@@ -30,6 +30,7 @@ from edge.config_pool import MAX_PROCESSES
 from edge.control import ControlServer, Reply
 from edge.edges import Edge, Edges
 from edge.errors import ConfigError, EdgeError, StartError
+from edge.gate import GateState, parse_command
 from edge.keeper import KeeperProcess
 from edge.metrics import MetricsServer
 from edge.net.listener import Listener, start_listening
@@ -110,6 +111,7 @@ class Master:
         self._signals = Signals()
         self._watch = CodeWatch(settings.reload, settings.application.app_dir, self._selector, self._code_changed)
         self._started_at = time.monotonic()
+        self._gate = GateState()
         self._is_serving = False
         self._stop_signals = 0
         self._stop_asked_at = 0.0
@@ -236,6 +238,8 @@ class Master:
     def _greet(self, edge: Edge) -> None:
         if self._certificates.orders:
             edge.order(**self._certificates.orders)
+        if self._gate.mode != "open":
+            edge.order(gate=self._gate.order)
         edge.order(workers=self._workers.paths())
 
     def _leave(self) -> None:
@@ -343,7 +347,12 @@ class Master:
 
     def _begin_upgrade(self, reply: Reply | None) -> None:
         """Start another master that is to take over; `reply` gets the outcome."""
-        if self._is_serving and not self._stop_signals and not self._upgrade.is_under_way:
+        if self._gate.mode != "open":
+            message = f"upgrade: {self._gate.describe()}; use edge resume first"
+            logger.error("%s", message)
+            if reply is not None:
+                reply.refuse(message)
+        elif self._is_serving and not self._stop_signals and not self._upgrade.is_under_way:
             self._upgrade.begin(reply)
         elif reply is not None:
             reply.refuse("upgrade: another one is under way, or the server is starting or ending; try again later")
@@ -378,10 +387,23 @@ class Master:
             if name == "drain":
                 self._drain_timeout = _NEVER
             reply.send(pid=os.getpid())
+        elif name in ("pause", "resume", "maintenance"):
+            self._set_gate(name, arguments, reply)
         elif name == "upgrade":
             self._begin_upgrade(reply)
         else:
-            reply.refuse(f"{name!r}: unknown command; use status, reload, scale, upgrade, drain or stop")
+            known = "status, reload, scale, pause, resume, maintenance, upgrade, drain or stop"
+            reply.refuse(f"{name!r}: unknown command; use {known}")
+
+    def _set_gate(self, name: str, arguments: dict[str, Any], reply: Reply) -> None:
+        try:
+            self._gate = parse_command(name, arguments)
+        except ConfigError as error:
+            reply.refuse(f"{name}: {error}")
+            return
+        self._edges.order(gate=self._gate.order)
+        logger.info("%s", self._gate.describe() or "requests are let through")
+        reply.send(mode=self._gate.mode)
 
     def _scale(self, count: object, key: object, reply: Reply) -> None:
         keys = self._workers.keys
@@ -413,6 +435,7 @@ class Master:
             "workers": worker_rows(self._workers.status(), reports),
             "edges": self._edges.status(),
             "queue": sum(report.get("queue", 0) for report in reports),
+            "gate": self._gate.order,
             "certificates": self._certificates.status(),
             "renewals": self._certificates.renewals(),
         }

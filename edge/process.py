@@ -27,9 +27,11 @@ from edge.config import ServeSettings
 from edge.config_logs import LogSettings
 from edge.counts import Counts
 from edge.dispatch.dispatcher import Dispatcher
+from edge.dispatch.gate import Finder, Gate
 from edge.dispatch.link import RECONNECT, WorkerLink
 from edge.dispatch.sides import FileSender
 from edge.errors import ConfigError
+from edge.gate import parse_allowed
 from edge.http.field import FieldMemory
 from edge.http.head import HeadLimits, HeadParser
 from edge.http.http2 import Http2Limits
@@ -114,8 +116,9 @@ class EdgeProcess:
             for key in settings.applications
         }
         targets = Targets(settings, self.dispatchers)
-        self.router = targets.router
+        self.router: Finder = targets.router
         self.intake = targets.intake
+        self._gate = Gate(self.router, self.intake, limits.queue, parse_allowed)
         self._upstreams = targets.upstreams
         self._folders: list[StaticTarget | SentFiles] = [*targets.folders]
         self.files: FileSender | None = None
@@ -276,6 +279,7 @@ class EdgeProcess:
         for dispatcher in self.dispatchers.values():
             for exchange in dispatcher.expired(now):
                 exchange.queue_timed_out()
+        self._gate.sweep(now)
         for upstream in self._upstreams:
             upstream.sweep(now)
         for folder in self._folders:
@@ -303,7 +307,8 @@ class EdgeProcess:
             "connections": len(self.connections),
             "draining": self.is_draining,
             "queue": sum(len(dispatcher.queue) for dispatcher in self.dispatchers.values())
-            + sum(upstream.queued for upstream in self._upstreams),
+            + sum(upstream.queued for upstream in self._upstreams)
+            + len(self._gate),
             "tasks": len(asyncio.all_tasks()),
             "answer": self._answer,
         }
@@ -340,6 +345,8 @@ class EdgeProcess:
         if "guards" in order and self._tls is not None:
             guards = {name: Guard.decode(item) for name, item in order["guards"].items()}
             self._tls.guards = {**self._tls.guards, **guards}
+        if "gate" in order:
+            self.router = self._gate.obey(order["gate"])
         if "ask" in order:
             self._answer = order["ask"]
         if "reopen" in order and self.access_log is not None:

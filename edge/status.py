@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from edge.gate import GateState
 from edge.net.listener import Listener
 
 _NEVER = float("inf")
@@ -54,6 +55,7 @@ def describe_status(status: dict[str, Any]) -> list[str]:
     """Return what `edge status` prints for a status, see docs/reference/control.md."""
     lines = [
         f"{status['state']}: process {status['pid']}, up {_duration(status['uptime'])}",
+        *filter(None, [_gate(status["gate"])]),
         *(f"listening on {address}" for address in status["listening"]),
         f"{count_of(status['size'], 'worker')} wanted, {status['restarts']} restarted, {status['queue']} requests wait",
         "",
@@ -77,6 +79,10 @@ def describe_status(status: dict[str, Any]) -> list[str]:
     for certificate in status["certificates"]:
         lines.append(f"certificate for {', '.join(certificate['names'])}: valid until {certificate['not_after'][:10]}")
     return [*lines, *(line for renewal in status["renewals"] for line in _renewal_lines(renewal))]
+
+
+def _gate(order: dict[str, Any]) -> str:
+    return GateState(order["mode"], order["limit"], tuple(order["allow"]), order["retry_after"]).describe()
 
 
 def _renewal_lines(certificate: dict[str, Any]) -> Iterator[str]:

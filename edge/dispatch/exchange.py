@@ -195,6 +195,16 @@ class Exchange:
         self._drain_pending(self.link)
         return not self._pending
 
+    def gather(self) -> None:
+        """Put what has come of the content behind the head: nobody has got any of it."""
+        self.head.body += self._pending
+        self.head.complete = self.head.complete or self._pending_complete
+        self._pending, self._pending_complete = b"", False
+
+    def read_on(self) -> None:
+        """There is somebody now who takes content: have the client send it."""
+        self._client.want_content(self)
+
     def _drain_pending(self, link: Link) -> None:
         """Hand on as much of the waiting content as the link has given credit for."""
         before = self._pending

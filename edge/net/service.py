@@ -7,8 +7,8 @@ from time import monotonic
 from typing import Protocol
 
 from edge.dispatch.exchange import Exchange
+from edge.dispatch.gate import Finder
 from edge.dispatch.intake import RETRY_SOON, Intake, TooLarge
-from edge.dispatch.router import Router
 from edge.dispatch.sides import FileSender
 from edge.dispatch.target import Overloaded
 from edge.http.field import FieldMemory
@@ -64,7 +64,7 @@ class Edge(Protocol):
     http2_limits: Http2Limits
     clock: Clock
     access_log: AccessLog | None
-    router: Router
+    router: Finder
     files: FileSender | None
     intake: Intake
     max_body: int

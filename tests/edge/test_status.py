@@ -22,6 +22,7 @@ STATUS: dict[str, Any] = {
     "size": 1,
     "restarts": 0,
     "queue": 3,
+    "gate": {"mode": "open", "limit": 0.0, "allow": [], "retry_after": 0},
     "workers": [],
     "edges": [],
     "certificates": [],
