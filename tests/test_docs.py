@@ -325,6 +325,12 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
+def test_every_example_is_in_the_quickstart() -> None:
+    there = [f"{path.name}/" if path.is_dir() else path.name for path in (ROOT / "examples").iterdir()]
+    named = [row[0].strip("`") for row in rows("quickstart.md")[2:]]
+    assert sorted(named) == sorted(name for name in there if not name.startswith("__"))
+
+
 @pytest.mark.parametrize(
     ("page", "count"),
     [
