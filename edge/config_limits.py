@@ -121,3 +121,11 @@ class TimeoutSettings:
         shown="for ever",
         help="that an application call may go on after its client left; 0 = for ever",
     )
+    lifespan_shutdown: float = setting(
+        0.0,
+        seconds(0),
+        "--lifespan-shutdown-timeout",
+        "--timeout-lifespan-shutdown",
+        shown="as long as the server's end takes",
+        help="for the application's shutdown, after its last request; 0 = no limit of its own",
+    )

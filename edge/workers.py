@@ -361,6 +361,7 @@ def worker_settings(number: int, plan: Plan) -> WorkerSettings:
         use_colors=wants_colors(settings.logs.colors, sys.stderr),
         loop=application.loop,
         python_path=application.python_path,
+        lifespan_timeout=settings.timeouts.lifespan_shutdown,
         interface=application.spoken,
         threads=application.threads,
     )

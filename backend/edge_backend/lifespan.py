@@ -44,12 +44,20 @@ class Lifespan:
             logger.error("application: lifespan startup failed: %s", failure)
         raise StartupError(lines[-1])
 
-    async def shutdown(self) -> None:
-        """Wait until the application has shut down; a failure is logged, as nothing else can be done about it."""
+    async def shutdown(self, limit: float = 0.0) -> None:
+        """Wait until the application has shut down, at most `limit` seconds; 0 is as long as it takes.
+
+        A failure is logged, as nothing else can be done about it.
+        """
         if self._task is None or self._task.done():
             return
         self._events.put_nowait({"type": "lifespan.shutdown"})
-        failure = await self._stopped
+        failure: str | None
+        try:
+            async with asyncio.timeout(limit or None):
+                failure = await self._stopped
+        except TimeoutError:
+            failure = f"not done within {limit:g} s"
         if failure is not None:
             logger.error("application: lifespan shutdown failed: %s", failure)
         self._task.cancel()

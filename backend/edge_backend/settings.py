@@ -14,13 +14,12 @@ DUMP_SIGNAL = signal.SIGQUIT
 class WorkerSettings:
     """The application and how to run it. Durations are seconds, sizes are bytes.
 
-    `ca_bundle` is the file that certifi shall answer with; empty when it is to be left alone. `relax_strict` turns
-    off what Python 3.13 added to the verification of servers. `disconnect_grace` is how
-    long an application call may go on after its client has left; 0 is for ever. `sendfile_root` is the folder
-    out of which the edge sends files that the application names; empty: none. `python_path` is where modules are
-    looked for besides `app_dir`. `interface` is auto, asgi3, asgi2 or wsgi; `threads` are the calls of a WSGI
-    application that run at a time. `ws_max_queue` is how many messages of a WebSocket may
-    wait; 0 is any number.
+    `ca_bundle` is the file that certifi shall answer with; empty when it is to be left alone. `relax_strict` turns off
+    what Python 3.13 added to the verification of servers. `disconnect_grace` is how long an application call may go on
+    after its client has left; 0 is for ever. `sendfile_root` is the folder out of which the edge sends files that the
+    application names; empty: none. `python_path` is where modules are looked for besides `app_dir`. `lifespan_timeout`
+    is what its shutdown may take; 0 is for ever. `interface` is auto, asgi3, asgi2 or wsgi; `threads` are the calls of
+    a WSGI application that run at a time. `ws_max_queue` is how many messages of a WebSocket may wait; 0 is any number.
     """
 
     target: str
@@ -44,6 +43,7 @@ class WorkerSettings:
     use_colors: bool = False
     loop: str = "auto"
     python_path: tuple[str, ...] = ()
+    lifespan_timeout: float = 0.0
     interface: str = "auto"
     threads: int = 10
 

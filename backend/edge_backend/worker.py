@@ -264,7 +264,7 @@ class Worker:
 
     async def stop(self) -> None:
         """Have the application shut down."""
-        await self._lifespan.shutdown()
+        await self._lifespan.shutdown(self.settings.lifespan_timeout)
         self._served.close()
 
     async def abandon(self) -> None:

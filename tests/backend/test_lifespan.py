@@ -140,6 +140,25 @@ async def test_failed_shutdown_is_logged(caplog: pytest.LogCaptureFixture, step:
 
 
 @in_loop
+async def test_shutdown_that_takes_too_long_is_given_up(caplog: pytest.LogCaptureFixture) -> None:
+    lifespan = Lifespan(script("receive", "startup.complete", "receive", "receive"), "auto")
+    await lifespan.startup()
+    await lifespan.shutdown(0.01)
+    assert "lifespan shutdown failed: not done within 0.01 s" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["auto", "off"])
+@in_loop
+async def test_lifespan_can_be_abandoned(mode: str) -> None:
+    seen: list[Any] = []
+    lifespan = Lifespan(script("receive", "startup.complete", "receive", seen=seen), mode)
+    await lifespan.startup()
+    await lifespan.abandon()
+    await lifespan.abandon()
+    assert ("lifespan", "lifespan.shutdown") not in seen
+
+
+@in_loop
 async def test_application_that_goes_on_after_the_shutdown_is_cut_off() -> None:
     lifespan = Lifespan(script("receive", "startup.complete", "receive", "shutdown.complete", "receive"), "on")
     await lifespan.startup()

@@ -166,6 +166,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "keepalive_timeout": ("6s", "timeouts", "keep_alive", 6.0),
     "queue_timeout": ("7s", "timeouts", "queue", 7.0),
     "drain_timeout": ("8s", "timeouts", "drain", 8.0),
+    "lifespan_shutdown_timeout": ("8s", "timeouts", "lifespan_shutdown", 8.0),
     "startup_timeout": ("9s", "timeouts", "startup", 9.0),
     "worker_timeout": ("2m", "timeouts", "worker", 120.0),
     "app_timeout": ("10s", "timeouts", "app", 10.0),

@@ -60,6 +60,12 @@ def script(folder: Path, name: str, source: str) -> contextlib.AbstractContextMa
     return typed(folder, name, shell=_SCRIPT)
 
 
+def save(path: Path, source: str) -> None:
+    """As careful editors do: the whole file at once."""
+    path.with_suffix(".new").write_text(source)
+    path.with_suffix(".new").rename(path)
+
+
 def ask(server: Server, path: str = "/", **options: Any) -> httpx.Response:
     """Send a request to the first address."""
     url = server.addresses[0].replace("0.0.0.0", "127.0.0.1")
@@ -92,8 +98,9 @@ def test_02_host_and_port(tmp_path: Path) -> None:
 def test_03_04_reload(tmp_path: Path, flags: str) -> None:
     (tmp_path / "src").mkdir()
     with uvicorn(tmp_path, f"--port 0 --reload{flags}") as server:
+        server.wait_error("reload: watching ")
         assert ask(server).json()["version"] == 1
-        (tmp_path / "myapp.py").write_text(MYAPP.replace('"version": 1', '"version": 2'))
+        save(tmp_path / "myapp.py", MYAPP.replace('"version": 1', '"version": 2'))
         if flags:  # what changes there is looked at, and nothing else
             (tmp_path / "src" / "part.py").write_text("changed = True\n")
         wait_until(lambda: ask(server).json()["version"] == 2, "the new code answers")
@@ -256,7 +263,8 @@ def test_fastapi_program_reloads_and_has_one_worker_then(tmp_path: Path) -> None
         server.wait_error('"workers" flag is ignored when reloading is enabled.')
         assert ask(server, "/items/7?q=x").json() == {"number": 7, "q": "x"}
         assert "openapi" in ask(server, "/docs").text
-        (tmp_path / "main.py").write_text(source.replace('"version": 1', '"version": 2'))
+        server.wait_error("reload: watching ")
+        save(tmp_path / "main.py", source.replace('"version": 1', '"version": 2'))
         wait_until(lambda: ask(server).json()["version"] == 2, "the new code answers")
         wait_until(lambda: len(server.workers()) == 1, "the old worker has ended")
 

@@ -47,7 +47,8 @@ class Endless:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Authority]]:
     folder = tmp_path_factory.mktemp("wsgi")
     authority = Authority(folder)
-    with serving(folder, WSGI, "--threads", "1", "--http-bind", "127.0.0.1:0", authority=authority) as running_server:
+    # It has no lifespan, whatever is said.
+    with serving(folder, WSGI, "--threads", "1", "--lifespan", "on", authority=authority) as running_server:
         yield running_server, authority
 
 
