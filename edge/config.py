@@ -11,7 +11,7 @@ from typing import Any, TypeVar, get_type_hints
 from edge.config_acme import AcmeSettings, refuse_acme_contradictions
 from edge.config_answers import AnswerSettings
 from edge.config_app import ApplicationSettings, with_paste
-from edge.config_buffer import BufferSettings, SpoolSettings, refuse_unusable_spool
+from edge.config_buffer import BufferSettings, CompressSettings, SpoolSettings, refuse_unusable_spool
 from edge.config_foreign import ForeignSettings, advice_for
 from edge.config_forward import ForwardSettings, forward_settings
 from edge.config_limits import LimitSettings, TimeoutSettings
@@ -61,6 +61,7 @@ class ServeSettings:
     timeouts: TimeoutSettings = field(default_factory=TimeoutSettings)
     buffer: BufferSettings = field(default_factory=BufferSettings)
     spool: SpoolSettings = field(default_factory=SpoolSettings)
+    compress: CompressSettings = field(default_factory=CompressSettings)
     websocket: WebSocketSettings = field(default_factory=WebSocketSettings)
     static: StaticSettings = field(default_factory=StaticSettings)
     pool: PoolSettings = field(default_factory=PoolSettings)
@@ -101,6 +102,7 @@ SECTIONS: tuple[tuple[str, type[Any]], ...] = (
     ("Timeouts", TimeoutSettings),
     ("Buffering", BufferSettings),
     ("Spool", SpoolSettings),
+    ("Compression", CompressSettings),
     ("WebSocket", WebSocketSettings),
     ("Static files", StaticSettings),
     ("Pool", PoolSettings),
@@ -260,6 +262,7 @@ def _put_together(
         timeouts=part(TimeoutSettings),
         buffer=buffer,
         spool=spool,
+        compress=base.parts.compress,
         websocket=part(WebSocketSettings),
         static=part(StaticSettings),
         pool=base.pool,

@@ -1,11 +1,11 @@
-"""What the edge holds on to between a client and the application."""
+"""What the edge holds on to between a client and the application, and what it compresses on the way."""
 
 import tempfile
 from dataclasses import dataclass
 from typing import Literal
 
 from edge.errors import ConfigError
-from edge.options import GIB, MIB, choice, computed, directory, setting, size
+from edge.options import GIB, KIB, MIB, choice, computed, directory, setting, size
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,25 @@ class SpoolSettings:
         help="where bodies of more than 64KiB wait until they are whole",
     )
     max_size: int = setting(2 * GIB, size(MIB, 2**50), "--spool-max", help="what they may take there (413, 503)")
+
+
+@dataclass(frozen=True, slots=True)
+class CompressSettings:
+    """Which answers are compressed. Bytes."""
+
+    mode: Literal["off", "auto", "zstd", "br", "gzip"] = setting(
+        "off",
+        choice("off", "auto", "zstd", "br", "gzip"),
+        "--compress",
+        help="compress answers that are text; auto = with what the client likes best of zstd, br and gzip",
+    )
+    min_size: int = setting(KIB, size(0, GIB), "--compress-min", help="smallest answer that is compressed")
+    secrets: Literal["never", "always"] = setting(
+        "never",
+        choice("never", "always"),
+        "--compress-secrets",
+        help="always = also answers to requests with cookies or credentials, which can give secrets away (BREACH)",
+    )
 
 
 def refuse_unusable_spool(settings: SpoolSettings) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_type_hints
 
 from edge.config_app import ApplicationSettings
+from edge.config_buffer import CompressSettings
 from edge.config_pool import PoolSettings
 from edge.config_site import SiteSettings, site_names
 from edge.config_static import StaticSettings, file_name, max_age
@@ -145,6 +146,7 @@ class SiteParts:
     """What a site may have for itself: a part of the settings in each field, which is named as its table is."""
 
     policy: SiteSettings = field(default_factory=SiteSettings)
+    compress: CompressSettings = field(default_factory=CompressSettings)
 
 
 # Those parts, by name.

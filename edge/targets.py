@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from edge.access_format import needs_answer
 from edge.config import ServeSettings
-from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, StaticPlan, UpstreamPlan, pool_key
+from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, SitePlan, StaticPlan, UpstreamPlan, pool_key
+from edge.dispatch.compressing import Compressing, Encoders, rules_of
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.intake import NOTHING, Holding, Intake
 from edge.dispatch.kept_fields import KeptFields
@@ -15,8 +17,9 @@ from edge.dispatch.no_websockets import NoWebSockets
 from edge.dispatch.router import Route, Router, Routes
 from edge.dispatch.spool import Spool
 from edge.dispatch.target import Target
+from edge.policy.compress import Rules
 from edge.static.catalog import Catalog
-from edge.static.forms import Rules
+from edge.static.forms import Rules as FormRules
 from edge.static.root import Root
 from edge.static.target import Folder, StaticTarget
 from edge.upstream.target import Upstream
@@ -28,6 +31,7 @@ class Targets:
     def __init__(self, settings: ServeSettings, pools: Mapping[str, Dispatcher]) -> None:
         self._settings = settings
         self._holdings: dict[Target, Holding] = {}
+        self._encoders = Encoders()
         self._pools: Mapping[str, Target] = pools
         if needs_answer(settings.logs.line):
             self._pools = {key: KeptFields(pool) for key, pool in self._pools.items()}
@@ -47,33 +51,47 @@ class Targets:
         self._holdings[target] = Holding(mode != "off", mode == "on", pool if mode == "auto" else None)
         return target
 
+    def _compressed(self, target: Target, rules: Rules | None) -> Target:
+        """Return the target, or what compresses its answers before it."""
+        if rules is None:
+            return target
+        compressing = Compressing(target, self._encoders, rules)
+        self._holdings[compressing] = self._holdings.get(target, NOTHING)
+        return compressing
+
     def _make_router(self, settings: ServeSettings) -> Router:
         if len(self._pools) == len(settings.sites) == len(settings.sites[0].routes) == 1:
-            return Router(next(iter(self._pools.values())))
+            return Router(
+                self._compressed(next(iter(self._pools.values())), rules_of(settings.sites[0].settings.compress))
+            )
         nothing = NotFound()
         named: dict[str, Routes] = {}
         others: Routes | None = None
         for site in settings.sites:
             names = site.names + site.settings.policy.server_names
-            routes = Routes(self._make_routes(site.routes, (names or ("*",))[0]), nothing)
+            routes = Routes(self._make_routes(site, (names or ("*",))[0]), nothing)
             named |= dict.fromkeys(names, routes)
             # The first serves those who name no host; whoever else is no site's has been refused by the policies.
             if others is None or not names or "*" in names:
                 others = routes
         return Router(others or Routes((), nothing), named)
 
-    def _make_routes(self, routes: tuple[RoutePlan, ...], where: str) -> list[Route]:
+    def _make_routes(self, site: SitePlan, where: str) -> list[Route]:
         """Return the routes of a site; a folder stands before another target of the same path."""
         found: dict[str, Target] = {}
-        for route in sorted(routes, key=lambda route: isinstance(route.target, StaticPlan)):
+        rules = rules_of(site.settings.compress)
+        # Everybody gets the same files: they hold no secret of anybody.
+        of_files = rules and replace(rules, secrets=True)
+        for route in sorted(site.routes, key=lambda route: isinstance(route.target, StaticPlan)):
             if isinstance(route.target, StaticPlan):
-                found[route.prefix] = self._make_folder(route.target, route.prefix, found.get(route.prefix))
+                folder = self._make_folder(route.target, route.prefix, found.get(route.prefix))
+                found[route.prefix] = self._compressed(folder, of_files)
             else:
-                found[route.prefix] = self._make(route.target, route, where)
+                found[route.prefix] = self._compressed(self._make(route.target, route, where), rules)
         return [Route(prefix.encode(), target) for prefix, target in found.items()]
 
     def _make_folder(self, plan: StaticPlan, prefix: str, behind: Target | None) -> StaticTarget:
-        catalog = Catalog(Root(plan.folder), Rules(plan.max_age, plan.immutable, plan.precompressed))
+        catalog = Catalog(Root(plan.folder), FormRules(plan.max_age, plan.immutable, plan.precompressed))
         folder = StaticTarget(Folder(prefix.rstrip("/"), plan.index, plan.spa), catalog, behind)
         self.folders.append(folder)
         if behind is not None:

@@ -221,6 +221,9 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "request_buffering": ("on", "buffer", "request_buffering", "on"),
     "spool_dir": ("/", "spool", "folder", "/"),
     "spool_max": ("1MiB", "spool", "max_size", 2**20),
+    "compress": ("auto", "compress", "mode", "auto"),
+    "compress_min": ("2KiB", "compress", "min_size", 2048),
+    "compress_secrets": ("always", "compress", "secrets", "always"),
 }
 
 
