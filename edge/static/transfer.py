@@ -11,7 +11,7 @@ from edge.dispatch.exchange import Exchange
 from edge.static.answer import CONDITIONS, Facts, Plan, gather_conditions, plan_answer
 from edge.static.forms import Form
 from edge.static.ranges import Span
-from edge.static.root import OpenFile
+from edge.static.root import SMALL, OpenFile
 from edge_backend import wire
 
 # What is read, encrypted and written at a time: less costs more system calls and Python for each byte, more would keep
@@ -30,7 +30,11 @@ def send_form(exchange: Exchange, form: Form, request: bytes, plan: Plan) -> Non
         length = b"%d" % plan.length if plan.pieces else b""
         exchange.respond(plan.status, length, plan.fields, wire.END, b"")
     elif form.file is not None:
-        Transfer(exchange, form.file, plan).start(request)
+        data = _read_little(form.file, plan)
+        if data is None:
+            Transfer(exchange, form.file, plan).start(request)
+        else:
+            exchange.respond(plan.status, b"%d" % plan.length, plan.fields, wire.END, data)
     else:
         content = form.content or b""
         body = content if plan is form.whole else _join(content, plan.pieces)
@@ -45,6 +49,18 @@ def send_asked(exchange: Exchange, form: Form, facts: Facts, request: bytes) -> 
     is_get = head.method == b"GET"
     plan = plan_answer(facts, conditions, is_get=is_get, now=int(time.time()), boundary=boundary)
     send_form(exchange, form, request, plan)
+
+
+def _read_little(file: OpenFile, plan: Plan) -> bytes | None:
+    """Return the content of an answer that is one small run of the file; None if that takes more."""
+    [span] = plan.pieces if len(plan.pieces) == 1 else [b""]
+    if isinstance(span, bytes) or plan.length > SMALL:
+        return None
+    try:
+        data = file.read_now(span.start, plan.length)
+    except OSError:
+        return None  # which shows again, where it is told
+    return data if data is not None and len(data) == plan.length else None
 
 
 def _join(content: bytes, pieces: list[bytes | Span]) -> bytes:

@@ -161,6 +161,15 @@ def test_compressed_form_that_appears_is_found(catalog: Catalog, tmp_path: Path)
     assert b"vary" in entry.plain.facts.fields
 
 
+def test_file_that_is_shorter_than_it_says_is_none() -> None:
+    if not Path("/sys/kernel/uevent_seqnum").exists():
+        pytest.skip("needs sysfs, whose files say that they have 4096 bytes")
+    catalog = Catalog(Root("/sys/kernel"), Rules())
+    with pytest.raises(NotServedError, match="it shrank while it was read"):
+        catalog.find(("uevent_seqnum",), 0.0)
+    catalog.close()
+
+
 def test_rules_of_the_folder_make_cache_control(tmp_path: Path) -> None:
     write(tmp_path / "a.css", b"x")
     catalog = Catalog(Root(str(tmp_path)), Rules(max_age=60))

@@ -144,6 +144,15 @@ async def test_ranges_are_cut_out(scene: Scene) -> None:
 
 
 @in_loop
+async def test_little_of_a_large_file_goes_at_once(scene: Scene) -> None:
+    asked = b"range\nbytes=900000-900009"
+    status, fields, body = await scene.get(b"/static/big.bin", asked)
+    assert (status, fields[b"content-length"], body) == (206, b"10", BIG[900_000:900_010])
+    os.truncate(scene.path / "big.bin", 900_005)
+    assert await scene.get(b"/static/big.bin", asked) == (500, {}, b"")
+
+
+@in_loop
 async def test_compressed_form_goes_to_who_takes_it(scene: Scene) -> None:
     _, fields, body = await scene.get(b"/static/app.js", b"accept-encoding\ngzip", b"accept-encoding\nbr")
     assert (fields[b"content-encoding"], body) == (b"gzip", b"gz")
