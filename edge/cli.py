@@ -10,6 +10,7 @@ from edge import __version__, cli_control
 from edge.cli_cert.group import cert_group
 from edge.cli_check import check_command
 from edge.cli_compat import group as cli_compat
+from edge.cli_completion import completion_command
 from edge.cli_compose import compose_group
 from edge.cli_config import config_command
 from edge.cli_options import parameters, switch_flags, take
@@ -137,5 +138,6 @@ _program.add_command(config_command)
 _program.add_command(cert_group)
 _program.add_command(compose_group)
 _program.add_command(trust_group)
+_program.add_command(completion_command(_program))
 for command in cli_control.COMMANDS:
     _program.add_command(command)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from edge.config import all_options
 from edge.envfile import enter_folder, with_file_here
@@ -54,4 +55,19 @@ def _parameter(option: Option, hidden: bool) -> click.Parameter:
         return click.Argument([option.key], required=False, metavar=option.kind.metavar)
     if option.kind.switch:
         return click.Option([*switch_flags(option), option.key], is_flag=True, default=None, hidden=hidden)
-    return click.Option([*option.flags, option.key], multiple=option.kind.repeat, default=None, hidden=hidden)
+    return click.Option(
+        [*option.flags, option.key],
+        multiple=option.kind.repeat,
+        default=None,
+        hidden=hidden,
+        shell_complete=lambda context, parameter, word: _complete(option.kind.metavar, word),
+    )
+
+
+def _complete(metavar: str, word: str) -> list[CompletionItem]:
+    """Return what a shell may complete a value to."""
+    if metavar.startswith(("FILE", "PATH")):
+        return [CompletionItem(word, type="file")]
+    if metavar == "DIR":
+        return [CompletionItem(word, type="dir")]
+    return [CompletionItem(text) for text in metavar.split("|") if text.islower() and text.startswith(word)]

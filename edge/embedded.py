@@ -32,7 +32,7 @@ from edge.status import describe
 from edge.trust import WorkerTrust
 from edge.workers import Plan, worker_settings
 from edge_backend.errors import LoadError, StartupError
-from edge_backend.loader import Loaded
+from edge_backend.loader import Loaded, cause_of
 from edge_backend.memory import join_in_memory
 from edge_backend.worker import WireConnection, Worker
 
@@ -128,7 +128,7 @@ async def _start(worker: Worker, load: Callable[[], Loaded], settings: ServeSett
     except EdgeError:
         raise
     except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        what = cause_of(error)
         raise StartError(f"{name} failed to start: {what}") from error
 
 

@@ -12,7 +12,7 @@ import sys
 from typing import NoReturn
 
 from .errors import LoadError
-from .loader import load_application
+from .loader import cause_of, load_application
 from .settings import WorkerSettings
 
 
@@ -24,7 +24,7 @@ def try_import(settings: WorkerSettings) -> str:
     except LoadError as error:
         return str(error)
     except (Exception, SystemExit) as error:
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        what = cause_of(error)
         return f"application {settings.target!r} failed to start: {what}"
     return ""
 

@@ -70,6 +70,14 @@ def make_application(value: Any, name: str, *, factory: bool, call: Call | None 
     return Loaded(value, remark)
 
 
+def cause_of(error: BaseException) -> str:
+    """Return in one line what an application has raised while it was imported or started, and what helps."""
+    what = f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        return f"{what}; install it for {sys.executable}, or say where it is with --pythonpath"
+    return what
+
+
 def application_traceback(traceback: TracebackType | None) -> TracebackType | None:
     """Return the part of a traceback that belongs to the application: without our frames and importlib's on top.
 

@@ -24,7 +24,7 @@ import traceback
 from . import wire
 from .certifi_hook import answer_certifi
 from .errors import LoadError, StartupError
-from .loader import application_traceback, load_application
+from .loader import application_traceback, cause_of, load_application
 from .log_config import apply_log_config
 from .log_formatters import ColorFormatter
 from .loops import loop_factory
@@ -60,7 +60,7 @@ async def run_worker(settings: WorkerSettings, listener: socket.socket, control:
         return report_failure(control, f"{name} failed to start: {error}", EXIT_FAILED)
     except (Exception, SystemExit) as error:
         traceback.print_exception(type(error), error, application_traceback(error.__traceback__))
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        what = cause_of(error)
         return report_failure(control, f"{name} failed to start: {what}", EXIT_FAILED)
     await _serve(worker, listener, control)
     await worker.stop()

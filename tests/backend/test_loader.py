@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from edge_backend.errors import LoadError
-from edge_backend.loader import application_traceback, load_application, make_application
+from edge_backend.loader import application_traceback, cause_of, load_application, make_application
 
 
 @pytest.fixture
@@ -221,3 +221,20 @@ def test_traceback_begins_with_the_application(folder: Path) -> None:
 def test_traceback_without_the_application_is_none(folder: Path) -> None:
     assert application_traceback(None) is None
     assert traceback_of(folder, "def app(:\n") is None
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (RuntimeError("no\ndatabase"), "RuntimeError: no"),
+        (ImportError("cannot import name 'x'"), "ImportError: cannot import name 'x'"),
+        (ModuleNotFoundError("No module named"), "ModuleNotFoundError: No module named"),
+        (
+            ModuleNotFoundError("No module named 'shop'", name="shop"),
+            f"ModuleNotFoundError: No module named 'shop'; install it for {sys.executable}, "
+            "or say where it is with --pythonpath",
+        ),
+    ],
+)
+def test_cause_is_one_line_with_what_helps(error: BaseException, cause: str) -> None:
+    assert cause_of(error) == cause
