@@ -196,7 +196,8 @@ def test_application_that_fails_to_import_shows_its_own_traceback_once(place: Pl
         f'  File "{place.folder}/broken.py", line 1, in <module>',
         "    import nosuchlibrary",
         "ModuleNotFoundError: No module named 'nosuchlibrary'",
-        "edge: application 'broken:app' failed to start: ModuleNotFoundError: No module named 'nosuchlibrary'",
+        "edge: application 'broken:app' failed to start: ModuleNotFoundError: No module named 'nosuchlibrary'; "
+        f"install it for {sys.executable}, or say where it is with --pythonpath",
     ]
     assert (attempt.code, attempt.left) == (1, [])
 
