@@ -30,7 +30,7 @@ from edge.options import Option
 from edge.policy import forwarded
 from edge.tls import clienthello
 from edge_backend import wire
-from tests import toml_page
+from tests import commands_page, toml_page
 from tests.options_page import PAGE, options_page
 from tests.process.server import DEADLINE, ROOT, Authority, Server, clean_environment, wait_until
 
@@ -107,6 +107,10 @@ def test_every_page_is_reachable_from_the_index() -> None:
 def test_files_of_the_source_that_a_page_names_are_there(page: Path) -> None:
     for name in re.findall(r"`((?:edge|backend|certs|tests|examples)/[\w./-]+)`", page.read_text()):
         assert (ROOT / name).exists(), name
+
+
+def test_page_of_the_commands_is_made_from_the_source() -> None:
+    assert commands_page.PAGE.read_text() == commands_page.commands_page(), "run python -m tests.commands_page"
 
 
 def test_page_of_the_options_is_made_from_the_source() -> None:

@@ -15,6 +15,7 @@ from edge.cli import _program, serve_command
 from edge.cli_options import given_flags
 from edge.envfile import read_settings
 from edge.errors import ConfigError
+from tests.commands_page import leaves
 from tests.process.server import ROOT
 
 DOCS = ROOT / "docs"
@@ -109,6 +110,7 @@ RUN_ELSEWHERE = {
     "python -m pytest": "tests/check.py",
     "python -m tests.options_page": "tests/test_docs.py",
     "python -m tests.toml_page": "tests/test_docs.py",
+    "python -m tests.commands_page": "tests/test_docs.py",
     "python -P -m edge_backend": "tests/process/server.py",
     "python -P -m edge_certs": "tests/process/test_acme_serve.py",
     "ruff format": "tests/check.py",
@@ -167,19 +169,11 @@ def spans(text: str) -> Iterator[str]:
 
 
 def words_of(command: str) -> list[str]:
-    """Return the words up to where the shell takes over, with a number where the page has N."""
-    words = ["1" if word == "N" else word for word in shlex.split(command.replace("[OPTIONS] ", ""))]
+    """Return the words up to where the shell takes over, with a number where the page has N, the first of {on|off}."""
+    command = re.sub(r"\{(\w+)\|\w+\}", r"\1", command)
+    words = ["1" if word in ("N", "WORKERS") else word for word in shlex.split(command.replace("[OPTIONS] ", ""))]
     ends = [index for index, word in enumerate(words) if word in {"|", "&&", ">", ">>"}]
     return words[: min(ends, default=len(words))]
-
-
-def leaves(group: click.Group, before: str = "") -> Iterator[str]:
-    """Give every command of edge with the groups that it is in."""
-    for name, command in group.commands.items():
-        if isinstance(command, click.Group):
-            yield from leaves(command, f"{before}{name} ")
-        else:
-            yield f"{before}{name}"
 
 
 def accept(command: str) -> None:
@@ -235,7 +229,7 @@ def test_what_is_called_from_python_is_there(page: str) -> None:
 
 def test_every_command_of_edge_is_run_by_a_test_and_documented() -> None:
     everything = " ".join(" ".join(text.split()) for text in PAGES.values())
-    for command in leaves(_program):
+    for command in [name.removeprefix("edge ") for name, _ in leaves(_program)]:
         assert command in RUN_BY, command
         assert f"edge {command}" in everything or f"| `{command.split()[-1]}" in everything, command
     for command, path in RUN_BY.items():
