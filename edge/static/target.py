@@ -97,6 +97,7 @@ class StaticTarget:
 
     def sweep(self, now: float) -> None:
         """Let go of what nobody has asked for lately; `now` is monotonic."""
+        self._recent.clear()  # it is fresh for less than that, and would keep what the catalog has dropped
         self._catalog.sweep(now)
 
     def close(self) -> None:
@@ -131,22 +132,21 @@ class StaticTarget:
             try:
                 entry = self._recent[head.target] = self._catalog.find(names, now)
             except (NotServedError, FolderFoundError):
-                del self._names[head.target], self._recent[head.target]  # what was a file may be a folder with an index
+                del self._names[head.target]  # what was a file may be a folder with an index
+                self._recent.pop(head.target, None)
             else:
                 return entry
         path = parse_path(head.target, self._folder.prefix)
         names = (*path.names, self._folder.index) if path.is_folder else path.names
         try:
-            entry = self._catalog.find(names, now)
+            entry = self._find_index(path.names, now) if path.is_folder else self._catalog.find(names, now)
         except FolderFoundError:
-            if path.is_folder:
-                raise NotServedError from None
-            self._catalog.find((*names, self._folder.index), now)  # without an index there is nothing behind the slash
+            self._find_index(names, now)  # without one there is nothing behind the slash
             raise
         except NotServedError:
             if not self._is_page(path, head):
                 raise
-            return self._catalog.find((self._folder.index,), now)
+            return self._find_index((), now)
         if len(head.target) <= _LONGEST:
             if len(self._names) >= _MEMORY:
                 self._names.clear()
@@ -154,6 +154,13 @@ class StaticTarget:
             self._names[head.target] = names
             self._recent[head.target] = entry
         return entry
+
+    def _find_index(self, folder: tuple[str, ...], now: float) -> Entry:
+        """Return what stands for a folder. Raises NotServedError."""
+        try:
+            return self._catalog.find((*folder, self._folder.index), now)
+        except FolderFoundError:
+            raise NotServedError from None
 
     def _is_page(self, path: FilePath, head: RequestHead) -> bool:
         """Tell whether a person goes to a page of a single-page application; a missing file of it is just missing."""

@@ -196,6 +196,14 @@ async def test_folder_that_takes_the_place_of_a_file_is_seen(scene: Scene) -> No
 
 
 @in_loop
+async def test_index_that_is_a_folder_stands_for_nothing(folder: Path) -> None:
+    scene = Scene(folder, is_app=True, index="docs")
+    for target in (b"/static/", b"/static", b"/static/users/7"):
+        assert (await scene.get(target, NAVIGATION))[0] == 404
+    scene.target.close()
+
+
+@in_loop
 async def test_names_that_are_remembered_are_bounded(scene: Scene) -> None:
     for number in range(1100):
         scene.ask(b"/static/a.txt?%d" % number)
