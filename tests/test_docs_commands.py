@@ -71,6 +71,7 @@ RUN_BY = {
     "config": "tests/edge/test_origins.py",
     "uvicorn": "docs/coming-from/uvicorn.md",
     "gunicorn": "docs/coming-from/gunicorn.md",
+    "completion": "tests/edge/test_cli_completion.py",
     "drain": "tests/process/test_control.py",
     "pause": "tests/process/test_gate.py",
     "resume": "tests/process/test_gate.py",
@@ -170,9 +171,9 @@ def spans(text: str) -> Iterator[str]:
 
 def words_of(command: str) -> list[str]:
     """Return the words up to where the shell takes over, with a number where the page has N, the first of {on|off}."""
-    command = re.sub(r"\{(\w+)\|\w+\}", r"\1", command)
+    command = re.sub(r"\{(\w+)(?:\|\w+)+\}", r"\1", command)
     words = ["1" if word in ("N", "WORKERS") else word for word in shlex.split(command.replace("[OPTIONS] ", ""))]
-    ends = [index for index, word in enumerate(words) if word in {"|", "&&", ">", ">>"}]
+    ends = [index for index, word in enumerate(words) if word == "|" or word.startswith((">", "&&"))]
     return words[: min(ends, default=len(words))]
 
 
