@@ -1,13 +1,14 @@
 """The options of a site: the host names that it serves, and what is particular to it."""
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from edge.errors import ConfigError
-from edge.options import Kind, choice, count, file, setting, switch
+from edge.options import KIB, Kind, choice, count, directory, file, setting, show_size, switch
 
 YEAR: Final = 31_536_000
 _MOST_YEARS: Final = 10
@@ -50,6 +51,41 @@ def site_names() -> Kind:
 
 def _one_host_name() -> Kind:
     return Kind("NAME", lambda value: _host_name(str(value)))
+
+
+# Pages are in the memory of each edge.
+MAX_PAGE: Final = 256 * KIB
+_PAGE: Final = re.compile(r"(?:[45][0-9]{2}|[45]xx|error)\.html")
+
+
+def _error_pages() -> Kind:
+    """A directory of pages: the value is its path, then names and texts in turn."""
+    folder = directory()
+
+    def parse(value: object) -> tuple[str, ...]:
+        path = folder.parse(value)
+        found: list[str] = [path]
+        for name in sorted(os.listdir(path)):
+            if _PAGE.fullmatch(name):
+                found += (name, _read_page(os.path.join(path, name)))
+        if len(found) == 1:
+            raise ConfigError(f"{value!r}: no page in it; name them 404.html, 4xx.html, 5xx.html or error.html")
+        return tuple(found)
+
+    return Kind(folder.metavar, parse, lambda value: value[0] if value else "", anchor=folder.anchor)
+
+
+def _read_page(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(MAX_PAGE + 1)
+    except OSError as error:
+        raise ConfigError(f"{path!r}: cannot be read: {str(error.strerror).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path!r}: not UTF-8; save it as UTF-8") from error
+    if len(text) > MAX_PAGE:
+        raise ConfigError(f"{path!r}: more than {show_size(MAX_PAGE)}, which is allowed; use a smaller page")
+    return text
 
 
 _RATE: Final = re.compile("([1-9][0-9]{0,8})/([smh])")
@@ -155,6 +191,20 @@ class SiteSettings:
     rate_key: str = setting(
         "client", _rate_key(), "--rate-key", help="what tells clients apart: their address, or a field that they send"
     )
+
+    error_pages: tuple[str, ...] = setting(
+        (),
+        _error_pages(),
+        "--error-pages",
+        shown="none",
+        help="directory with 404.html, 5xx.html, error.html and their like for the edge's own answers",
+    )
+
+    @property
+    def pages(self) -> dict[str, str]:
+        """The pages for the edge's own answers by the names of their files."""
+        _, *rest = self.error_pages
+        return dict(zip(rest[::2], rest[1::2], strict=True))
 
     @property
     def rate_field(self) -> str:

@@ -9,6 +9,7 @@ from cryptography import x509
 
 from edge.config_site import SiteSettings
 from edge.config_sites import SitePlan
+from edge.policy.pages import NO_PAGES, ErrorPages
 from edge.policy.rate import Meter, RateLimit
 from edge.policy.sites import Site, Sites, nobody
 from edge.tls.contexts import TlsServer, build_base_context
@@ -40,6 +41,7 @@ def _build_site(plan: SitePlan, tls: TlsServer | None, edges: int) -> Site:
         canonical=settings.canonical_host,
         hsts=settings.hsts_value,
         rate=_build_rate(settings, edges),
+        pages=ErrorPages(settings.pages) if settings.error_pages else NO_PAGES,
         guard=settings.guard,
     )
 

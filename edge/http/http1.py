@@ -266,9 +266,9 @@ class Http1Connection:
         return b"HTTP/1.1 100 Continue\r\n\r\n"
 
     def encode_refusal(self, refusal: Refusal, own: bytes, body: bytes) -> bytes:
-        """Return the whole answer to what could not be read; the connection ends with it."""
+        """Return the whole answer to what could not be read; the connection ends with it. Content-Type is in `own`."""
         lines = b"".join(b"%b: %b\r\n" % field for field in refusal.fields)
-        return b"%b%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
+        return b"%b%b%bcontent-length: %d\r\nconnection: close\r\n\r\n%b" % (
             STATUS_LINES[refusal.status],
             own,
             lines,

@@ -20,11 +20,21 @@ from edge.http.client_cert import Identity
 from edge.http.events import Data, Event, Refusal, RequestHead
 from edge.http.http1 import IDLE, Http1Connection
 from edge.net.connection2 import Http2ClientConnection
-from edge.net.service import RATE_GRACE, Edge, FieldPairs, Refused, begin_refusal, describe, log_end, submit
+from edge.net.service import (
+    RATE_GRACE,
+    Edge,
+    FieldPairs,
+    Refused,
+    describe,
+    log_end,
+    make_refusal,
+    note_refusal,
+    submit,
+)
 from edge.net.stream import ClientStream, Phase
 from edge.observe import redact
 from edge.policy.chain import Policy
-from edge.policy.pages import error_page
+from edge.policy.pages import TEXT, error_page
 from edge_backend import wire
 
 logger = logging.getLogger("edge.net")
@@ -292,7 +302,8 @@ class ClientConnection:
         """
         if self._exchange is not exchange:
             return
-        lines, body = begin_refusal(exchange, self.address, status, reason, fields, content)
+        note_refusal(exchange, self.address, status, reason)
+        lines, body = make_refusal(self._policy, exchange, fields, content)
         if self._policy.has_hsts:
             lines = self._policy.add_hsts(exchange.head.host, lines)
         own = self._own_fields(exchange, 0)
@@ -359,8 +370,12 @@ class ClientConnection:
         # The reason may quote a request line that could not be read, with the secrets in it.
         status, reason = refusal.status, redact(refusal.reason.encode()).decode()
         logger.warning("%s: request refused with %d: %s; connection closed", self.address, status, reason)
-        body = error_page(status, exchange.request_id) + advice
-        self.stream.send(self._core.encode_refusal(refusal, self._own_fields(exchange, 0), body))
+        if advice:
+            media_type, body = TEXT, error_page(status, exchange.request_id) + advice
+        else:
+            media_type, body = self._policy.page(exchange.head, status, exchange.request_id)
+        own = self._own_fields(exchange, 0) + b"content-type: %b\r\n" % media_type
+        self.stream.send(self._core.encode_refusal(refusal, own, body))
         exchange.written = len(body)
         log_end(self._edge, exchange, self.stream, status, reason)
         self.stream.linger()

@@ -29,9 +29,10 @@ from edge.net.service import (
     Edge,
     FieldPairs,
     Refused,
-    begin_refusal,
     describe,
     log_end,
+    make_refusal,
+    note_refusal,
     submit,
 )
 from edge.net.stream import ClientStream, Phase
@@ -359,7 +360,8 @@ class Http2ClientConnection:
         """
         if self._exchanges.get(exchange.head.stream) is not exchange:
             return
-        lines, body = begin_refusal(exchange, self.address, status, reason, fields, content)
+        note_refusal(exchange, self.address, status, reason)
+        lines, body = make_refusal(self._policy, exchange, fields, content)
         self.send_response(exchange, b"%d" % len(body), lines, wire.END, body)
         self.finished(exchange)
 

@@ -17,7 +17,7 @@ from edge.http.http2 import Http2Limits
 from edge.net.stream import ClientStream
 from edge.observe import AccessLog, Clock, redact
 from edge.policy.chain import Answered, Origin, Policy
-from edge.policy.pages import error_page
+from edge.policy.pages import TEXT
 
 logger = logging.getLogger("edge.net")
 
@@ -115,22 +115,28 @@ def submit(edge: Edge, policy: Policy, origin: Origin, exchange: Exchange) -> No
         raise Refused(413, str(error), (), None) from None
 
 
-def begin_refusal(
-    exchange: Exchange, address: str, status: int, reason: str, fields: FieldPairs, content: bytes | None
-) -> tuple[list[bytes], bytes]:
-    """Put down why a request is refused; return the fields of its answer, names and values in turn, and its content.
-
-    `reason` is for the log; without `content`, the answer is the page of the status.
-    """
+def note_refusal(exchange: Exchange, address: str, status: int, reason: str) -> None:
+    """Put down why a request is refused; `reason` is for the log. `make_refusal` is next."""
     if reason:
         logger.warning("%s: %s refused with %d: %s", address, describe(exchange), status, reason)
     exchange.status = status
     exchange.reason = reason
     exchange.answered = True
-    lines = [b"content-type", b"text/plain; charset=utf-8"]
+
+
+def make_refusal(
+    policy: Policy, exchange: Exchange, fields: FieldPairs, content: bytes | None
+) -> tuple[list[bytes], bytes]:
+    """Return the fields of a refusal, names and values in turn, and its content: else the page of its status."""
+    media_type = TEXT
+    lines: list[bytes] = []
+    if content is None:
+        media_type, content = policy.page(exchange.head, exchange.status, exchange.request_id)
+        # Which of the forms it is, hangs on the request.
+        lines += (b"vary", b"accept")
     for field in fields:
         lines += field
-    return lines, error_page(status, exchange.request_id) if content is None else content
+    return [b"content-type", media_type, *lines], content
 
 
 def log_end(edge: Edge, exchange: Exchange, stream: ClientStream, status: int, reason: str) -> None:

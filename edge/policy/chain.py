@@ -183,6 +183,11 @@ class Policy:
             self._hsts[host] = value
         return [*fields, _HSTS, value] if value and _HSTS not in fields[::2] else fields
 
+    def page(self, head: RequestHead, status: int, request_id: bytes) -> tuple[bytes, bytes]:
+        """Return the media type and the content of an answer of the edge's own, by the pages of the request's site."""
+        site = self._sites.find(parse_host_name(head.host)) or self._sites.first
+        return site.pages.render(status, request_id, head.lines)
+
     def _enter_site(self, head: RequestHead, origin: Origin, scheme: bytes, address: bytes) -> None:
         """Find the site of a request whose host is another than before; nobody's host is served to nobody."""
         host = head.host

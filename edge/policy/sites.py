@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from edge.policy.pages import NO_PAGES, ErrorPages
 from edge.policy.rate import RateLimit
 
 # What a wildcard stands for: one whole label, as in certificates (RFC 9525 section 6.3).
@@ -36,6 +37,7 @@ class Site:
     canonical: str = ""  # the host that requests for the others are sent to; empty: none
     hsts: bytes = b""  # the value of Strict-Transport-Security; empty: none is sent
     rate: RateLimit | None = None
+    pages: ErrorPages = NO_PAGES
     guard: str = ""  # what clients' certificates are verified by; empty: none are asked for
 
 

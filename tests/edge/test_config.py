@@ -90,6 +90,8 @@ def test_interface_that_is_not_served_is_refused(said: object, found: str) -> No
     assert message({"app": "shop:app", "interface": said}) == f"interface={found}"
 
 
+PAGES = Path(__file__).with_name("pages")
+
 VALUES: dict[str, tuple[object, str, str, object]] = {
     # key: (a value other than the default, part, field, what it becomes)
     "app": ("site.asgi", "application", "target", "site.asgi"),
@@ -133,6 +135,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "server_name": ("Shop.test *.shop.test", "site", "server_names", ("shop.test", "*.shop.test")),
     "canonical_host": ("Shop.test", "site", "canonical_host", "shop.test"),
     "hsts": ("1", "site", "hsts", True),
+    "error_pages": (str(PAGES), "site", "error_pages", (str(PAGES), "error.html", "<p>{{status}}</p>\n")),
     "rate": ("300/m", "site", "rate", (300, 60.0)),
     "rate_burst": ("7", "site", "rate_burst", 7),
     "rate_key": ("Header:X-API-Key", "site", "rate_key", "header:x-api-key"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edge.config import build_settings
-from edge.config_site import SiteSettings, is_named
+from edge.config_site import MAX_PAGE, SiteSettings, is_named
 from edge.errors import ConfigError
 
 APP: dict[str, object] = {"app": "shop:app"}
@@ -139,3 +141,31 @@ def test_canonical_host_is_one_that_is_served(served: tuple[str, ...]) -> None:
 def test_key_of_a_rate_is_an_address_or_a_field(key: str, field: str) -> None:
     settings = site(rate="10/s", rate_key=key)
     assert (settings.rate, settings.rate_field) == ((10, 1.0), field)
+
+
+def test_pages_are_read_with_the_settings(tmp_path: Path) -> None:
+    for name in ("404.html", "5xx.html", "error.html", "index.html", "600.html"):
+        (tmp_path / name).write_text(f"page {name}")
+    settings = site(error_pages=str(tmp_path))
+    assert settings.error_pages[0] == str(tmp_path)
+    assert settings.pages == {name: f"page {name}" for name in ("404.html", "5xx.html", "error.html")}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("other.html", b"", "no page in it; name them 404.html, 4xx.html, 5xx.html or error.html"),
+        ("404.html", b"\xff", "404.html': not UTF-8; save it as UTF-8"),
+        ("404.html", b"x" * (MAX_PAGE + 1), "404.html': more than 256KiB, which is allowed; use a smaller page"),
+        ("404.html", None, "404.html': cannot be read: is a directory"),
+    ],
+)
+def test_pages_that_cannot_be_used_are_refused(tmp_path: Path, name: str, content: bytes | None, message: str) -> None:
+    if content is None:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError) as caught:
+        site(error_pages=str(tmp_path))
+    assert str(caught.value).startswith("error_pages=")
+    assert str(caught.value).endswith(message)

@@ -401,7 +401,7 @@ def test_refusal_closes_and_has_its_fields() -> None:
     assert isinstance(refusal, Refusal)
     assert core.encode_refusal(refusal, OWN, b"page") == (
         b"HTTP/1.1 405 Method Not Allowed\r\nserver: edge\r\nallow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"
-        b"content-type: text/plain; charset=utf-8\r\ncontent-length: 4\r\nconnection: close\r\n\r\npage"
+        b"content-length: 4\r\nconnection: close\r\n\r\npage"
     )
 
 
