@@ -323,7 +323,8 @@ def _refuse_for_sites(given: Mapping[str, Given], parsed: Mapping[str, Any], tex
     for key in ("app", "static"):
         if texts and key in given and all(text.routes for text in texts):
             spelled = f"{given[key].origin}{given[key].value!r}"
-            raise ConfigError(f"{spelled}: every site has routes, it would serve nothing; leave it out")
+            advice = "leave it out, or the file with -c /dev/null"
+            raise ConfigError(f"{spelled}: every site of the file has routes, it would serve nothing; {advice}")
     if texts and "server_name" in given:
         raise ConfigError(f"{given['server_name'].name}: the file has sites, whose hosts are served; leave it out")
     for text in texts:

@@ -277,7 +277,7 @@ ROUTE_A = "[[site.route]]\napp = 'a'\n"
         (f"[[site]]\nkey = 'a.key'\n{ROUTE_A}", "edge.toml:2: site.key: 1 given for 0 cert; give each its cert"),
         (
             f"{APP}[[site]]\n{ROUTE_A}",
-            "edge.toml:2: application.app = 'shop:app': every site has routes, it would serve nothing; leave it out",
+            "edge.toml:2: application.app = 'shop:app': every site of the file has routes, it would serve nothing;",
         ),
         (
             f"[tls]\ndev = true\n[[site]]\ncert = 'a.pem'\n{ROUTE_A}",
