@@ -3,6 +3,7 @@ variables, `edge.run` and the help all come from here.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,13 +159,19 @@ def build_settings(
     base = Base(own_values(ApplicationSettings, parsed), _pool(parsed), _parts(parsed), static)
     sites = plan_sites(text.sites, base, problems)
     if problems:
-        raise ConfigError("\n".join(problems))
+        raise ConfigError("\n".join(sorted(problems, key=_line_of)))
     if not base.routes and not sites:
         raise ConfigError("no application: give MODULE:ATTR, such as app:app, or set EDGE_APP")
     _refuse_contradictions(given, parsed)
     refuse_static_contradictions({key: item.name for key, item in given.items()}, parsed)
     _refuse_for_sites(given, parsed, text.sites)
     return _put_together(given, parsed, text.sites, base, sites)
+
+
+def _line_of(problem: str) -> int:
+    """Return the line of a file that a message begins with, 0 for one about a flag or a variable."""
+    place = re.match(r"[^ ]+?:(\d+): ", problem)
+    return int(place[1]) if place else 0
 
 
 def find_given(values: Mapping[str, object], environ: Mapping[str, str], text: FileText = NO_FILE) -> dict[str, Given]:

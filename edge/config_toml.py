@@ -171,6 +171,10 @@ def _site(reader: _Reader, path: toml_places.Path, table: Mapping[str, Any]) -> 
 def _route(reader: _Reader, path: toml_places.Path, table: Mapping[str, Any]) -> RouteText:
     targets = [key for key in TARGETS if key in table]
     if len(targets) != 1:
+        if not targets:
+            # The key that says it may be there, in another spelling.
+            known = {**ROUTE, **{key: option for options in TARGETS.values() for key, option in options.items()}}
+            reader.options(path, table, known, hints=_hints_of_routes())
         found = " and ".join(targets) or "none"
         reader.refuse(path, f": it leads to {found}; give it one of {', '.join(TARGETS)}")
         return RouteText("", {}, reader.place(path))

@@ -74,11 +74,29 @@ def describe_status(status: dict[str, Any]) -> list[str]:
             f"{number:>6} {edge['pid']:>8} {state:<9} {edge.get('connections', 0):>11} {edge.get('queue', 0):>6} "
             f"{_duration(edge['age']):>8}"
         )
+    lines += _upstream_lines(status["edges"])
     if status["certificates"] or status["renewals"]:
         lines.append("")
     for certificate in status["certificates"]:
         lines.append(f"certificate for {', '.join(certificate['names'])}: valid until {certificate['not_after'][:10]}")
     return [*lines, *(line for renewal in status["renewals"] for line in _renewal_lines(renewal))]
+
+
+def _upstream_lines(edges: Iterable[dict[str, Any]]) -> list[str]:
+    """Return a line for each server of an upstream, with what all edges have seen of it."""
+    servers: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for edge in edges:
+        for name, rows in edge.get("upstreams", {}).items():
+            for address, row in rows.items():
+                servers.setdefault((name, address), []).append(row)
+    if not servers:
+        return []
+    lines = ["", f"{'UPSTREAM':<20} {'SERVER':<28} {'STATE':<5} {'REQUESTS':>10} {'RUNNING':>8} {'CONNECTIONS':>11}"]
+    for (name, address), rows in servers.items():
+        state = "up" if any(row["up"] for row in rows) else "down"
+        requests, running, open_ = (sum(row[key] for row in rows) for key in ("requests", "in_flight", "connections"))
+        lines.append(f"{name:<20} {address:<28} {state:<5} {requests:>10} {running:>8} {open_:>11}")
+    return lines
 
 
 def _gate(order: dict[str, Any]) -> str:

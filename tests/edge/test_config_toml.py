@@ -316,3 +316,15 @@ def test_everything_that_is_wrong_is_said_at_once_in_the_order_of_the_file() -> 
         "edge.toml:8",
         "header_timeout='y'",
     ]
+
+
+def test_key_that_says_where_a_route_leads_may_be_there_in_another_spelling() -> None:
+    assert messages("[[site]]\n[[site.route]]\nupstreem = 'http://a:1'\n") == [
+        "edge.toml:2: site.route: it leads to none; give it one of app, static, redirect, upstream",
+        "edge.toml:3: site.route.upstreem: unknown key; did you mean site.route.upstream",
+    ]
+
+
+def test_mistakes_are_said_in_the_order_of_the_file() -> None:
+    text = "[limits]\nmax_body = '1x'\n[timeouts]\nnone = 1\n[limit]\n"
+    assert [message.split(":")[1] for message in messages(APP + text)] == ["4", "6", "7"]

@@ -87,6 +87,20 @@ def test_edge_is_a_line(edge: dict[str, Any], words: list[str]) -> None:
     assert describe_status({**STATUS, "edges": [edge]})[-1].split() == words
 
 
+def test_server_of_an_upstream_is_a_line_with_what_all_edges_have_seen() -> None:
+    row = {"up": True, "requests": 5, "in_flight": 1, "connections": 2}
+    down = {"up": False, "requests": 3, "in_flight": 0, "connections": 0}
+    edges = [
+        {"pid": 50, "draining": False, "age": 1.0, "upstreams": {"*/api": {"http://a:1": row, "http://b:1": down}}},
+        {"pid": 51, "draining": False, "age": 1.0, "upstreams": {"*/api": {"http://a:1": {**row, "up": False}}}},
+    ]
+    assert [line.split() for line in describe_status({**STATUS, "edges": edges})[-3:]] == [
+        ["UPSTREAM", "SERVER", "STATE", "REQUESTS", "RUNNING", "CONNECTIONS"],
+        ["*/api", "http://a:1", "up", "10", "2", "4"],
+        ["*/api", "http://b:1", "down", "3", "0", "0"],
+    ]
+
+
 def test_certificates_and_their_renewals_come_last() -> None:
     valid = {"name": "a.test", "status": "valid", "not_after": "2026-03-01T10:00:00Z", "last_error": ""}
     failed = {
