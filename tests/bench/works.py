@@ -195,8 +195,9 @@ def measure_static(running: Running, seconds: int) -> Figures:
         after = running.read_usage(memory=True)
         values[key] = _micro(after.cpu - before.cpu, load.requests)
         values["memory"] = after.memory / MIB
-        if key == "10m":
+        if key == "10m":  # by its bytes: what is under way at the end is many of them
             values["carried"] = load.size / 1e6 / max(after.cpu - before.cpu, 1e-9)
+            values[key] = (after.cpu - before.cpu) * 1e6 * FILES[name] / max(load.size, 1)
         # What was under way when the warm-up ended may be logged late, as what is under way at the end is.
         faults += (*load.faults, *_check_size(key, load), *_check_log(running, load.requests, logged, 2 * connections))
     return values, tuple(faults)
