@@ -38,7 +38,7 @@ from edge.http.http2 import Http2Limits
 from edge.http.huffman import best_huffman
 from edge.net.connection import ClientConnection
 from edge.net.listener import Listener
-from edge.net.service import Connection
+from edge.net.service import Connection, Untaken
 from edge.net.stream import ClientStream
 from edge.observe import STDOUT, AccessLog, Clock, Output, wants_colors, wants_json
 from edge.policy.chain import HEALTH, READY, Policy, Redirect
@@ -121,6 +121,7 @@ class EdgeProcess:
         self._gate = Gate(self.router, self.intake, limits.queue, parse_allowed)
         self._upstreams = targets.upstreams
         self._folders: list[StaticTarget | SentFiles] = [*targets.folders]
+        self.untaken = Untaken()
         self.files: FileSender | None = None
         if settings.static.sendfile_root:
             self._folders.append(files := SentFiles(settings.static.sendfile_root))

@@ -167,6 +167,7 @@ def test_fixed_limit_is_documented_as_it_is(what: str, values: tuple[int, ...]) 
     [
         ("window of a request's content", (frames.DEFAULT_WINDOW,)),
         ("window of all requests' content", (windows.CONNECTION_WINDOW,)),
+        ("answers of all connections", (connection2.UNTAKEN_ANSWERS,)),
         ("answers of a connection", (connection2.ANSWERS_WINDOW,)),
         ("CONTINUATION frames", (incoming.MAX_CONTINUATIONS,)),
         ("heads of open requests", (http2.MAX_HEADS,)),

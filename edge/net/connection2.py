@@ -42,7 +42,10 @@ from edge_backend import wire
 
 logger = logging.getLogger("edge.net")
 
-# What of all answers together a connection may hold that its client has not taken.
+# As long as all connections of the process hold less than this, each answer has the whole window of the wire: a client
+# that takes nothing frees the worker, however many requests it has open.
+UNTAKEN_ANSWERS = 64 * 1024 * 1024
+# Beyond that, what of all answers together a connection may hold that its client has not taken.
 ANSWERS_WINDOW = 1024 * 1024
 # Content goes to TLS and the socket in pieces of about this size, so that no more than that is beyond recall.
 _PIECE = 64 * 1024
@@ -84,6 +87,7 @@ class Http2ClientConnection:
         "_policy",
         "_progress",
         "_requests",
+        "_untaken",
         "_uploads",
         "stream",
     )
@@ -99,6 +103,7 @@ class Http2ClientConnection:
         self._requests = 0
         self._is_flushing = False
         self._later: Callable[[Callable[[], None]], object] = asyncio.get_running_loop().call_soon
+        self._untaken = 0  # what the process counts for this connection
         self._closing_at = 0.0  # when no more requests are taken; 0: the connection goes on
         self._progress = (monotonic(), 0)  # when it was looked at last how much the client has taken
         edge.replace(before, self)
@@ -132,6 +137,7 @@ class Http2ClientConnection:
     def forget(self) -> None:
         """The connection is lost, or closed."""
         self.receive_end()
+        self._count_untaken(0)
         self._edge.forget(self)
 
     def identify(self, identity: Identity | None) -> None:
@@ -276,6 +282,8 @@ class Http2ClientConnection:
     @property
     def answer_window(self) -> int:
         """What a worker may send of an answer before the client takes it, in bytes: the answer's share."""
+        if self._edge.untaken.size < UNTAKEN_ANSWERS:
+            return wire.INITIAL_WINDOW
         # Not only those of exchanges: answers that are whole may wait for their client yet.
         share = ANSWERS_WINDOW // (len(self._core.streams) or 1)
         return max(wire.NARROW_WINDOW, min(wire.INITIAL_WINDOW, share))
@@ -466,6 +474,8 @@ class Http2ClientConnection:
             if not data:
                 break
             stream.send(data)
+        if sender.waiting != self._untaken:
+            self._count_untaken(sender.waiting)
         if sender.drained:
             drained, sender.drained = sender.drained, []
             for number in drained:
@@ -473,6 +483,10 @@ class Http2ClientConnection:
                 if exchange is not None:
                     exchange.settle()
         self._enter_phase()
+
+    def _count_untaken(self, size: int) -> None:
+        self._edge.untaken.size += size - self._untaken
+        self._untaken = size
 
     def _enter_phase(self) -> None:
         stream, core = self.stream, self._core

@@ -56,6 +56,15 @@ class Connection(Protocol):
         """The server ends now."""
 
 
+class Untaken:
+    """What the edge holds of answers over HTTP/2 because their clients do not take it; of all connections, in bytes."""
+
+    __slots__ = ("size",)
+
+    def __init__(self) -> None:
+        self.size = 0
+
+
 class Edge(Protocol):
     """What all connections of a process share; edge.process.EdgeProcess is it."""
 
@@ -67,6 +76,7 @@ class Edge(Protocol):
     router: Finder
     files: FileSender | None
     intake: Intake
+    untaken: Untaken
     max_body: int
     max_requests: int
     body_idle: float
