@@ -58,12 +58,14 @@ def look_up(settings: ServeSettings, environ: Mapping[str, str], now: datetime, 
     if imports:
         problems += [problem for plan in plans.values() if (problem := try_import(plan))]
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    spool = os.statvfs(settings.spool.folder)
     return Facts(
         now=now,
         listening=tuple(planned_addresses(listen, has_certificate=has_certificate, dev=settings.tls.dev)),
         certificates=tuple(certificates),
         problems=tuple(problems),
         open_files=0 if limit == resource.RLIM_INFINITY else limit,
+        spool_room=spool.f_blocks * spool.f_frsize,
         openssl=ssl.OPENSSL_VERSION_INFO[:2],
     )
 

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from edge.config import ServeSettings
 from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, SitePlan, StaticPlan, UpstreamPlan
-from edge.options import show_size
+from edge.options import MIB, show_size
 from edge.tls.sni import SiteNames
 
 # A certificate is renewed with a third of its time left: one with a week left is renewed by nobody.
@@ -65,6 +65,7 @@ class Facts:
     certificates: tuple[CertificateFacts, ...]
     problems: tuple[str, ...]
     open_files: int  # 0 = no limit
+    spool_room: int  # what the file system of the spool holds in all, in bytes
     openssl: tuple[int, int]
 
 
@@ -195,6 +196,12 @@ def _of_settings(settings: ServeSettings, facts: Facts) -> Iterator[Finding]:
         )
     if not limits.max_body:
         yield Finding(Level.WARNING, "limits: max_body is 0, so one client may send without end; set one")
+    if settings.buffer.request_buffering != "off" and facts.spool_room < settings.spool.max_size:
+        yield Finding(
+            Level.WARNING,
+            f"spool: {settings.spool.folder} holds {facts.spool_room // MIB}MiB in all, and spool_max is "
+            f"{show_size(settings.spool.max_size)}; lower that, or name a larger spool_dir",
+        )
     if facts.open_files and facts.open_files < limits.max_connections:
         yield Finding(
             Level.WARNING,

@@ -19,8 +19,9 @@ import httpx
 import pytest
 
 from edge.cli import INTERRUPTED
-from edge.config import section_options
+from edge.config import TABLES, section_options
 from edge.config_limits import LimitSettings, TimeoutSettings
+from edge.config_toml import read_text
 from edge.config_websocket import WebSocketSettings
 from edge.dispatch import spool
 from edge.errors import ConfigError, StartError
@@ -29,6 +30,7 @@ from edge.net import connection2, stream
 from edge.options import Option
 from edge.policy import forwarded
 from edge.tls import clienthello
+from edge.toml_file import parse_document
 from edge_backend import wire
 from tests import commands_page, toml_page
 from tests.options_page import PAGE, options_page
@@ -119,6 +121,15 @@ def test_page_of_the_options_is_made_from_the_source() -> None:
 
 def test_page_of_the_file_is_made_from_the_source() -> None:
     assert toml_page.PAGE.read_text() == toml_page.toml_page(), "run python -m tests.toml_page"
+
+
+def test_files_on_the_pages_have_no_key_that_there_is_not() -> None:
+    found = [(page, text) for page in PAGES for word, _, text in _BLOCK.findall(page.read_text()) if word == "toml"]
+    ours = [(id_of(page), text) for page, text in found if re.search(r"^\[+(site|limits|pool)", text, re.MULTILINE)]
+    assert len(ours) >= 4
+    for page, text in ours:
+        whole = f"[[site]]\n{text}" if text.startswith("[[site.route]]") else text
+        assert read_text(parse_document(page, whole), TABLES).problems == (), page
 
 
 def rows(page: str) -> list[list[str]]:

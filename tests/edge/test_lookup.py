@@ -54,6 +54,7 @@ def test_certificates_are_read_as_clients_see_them(certificate: Path) -> None:
     assert any("which signed it, is missing" in remark for remark in found.remarks)
     assert facts.listening == ("https://[::]:443", "http://[::]:80")
     assert facts.problems == ()
+    assert facts.spool_room > 0
 
 
 def test_rsa_keys_are_measured(folder: Path, authority: trustme.CA) -> None:
@@ -127,7 +128,7 @@ def test_interpreter_that_gives_no_answer_is_told(folder: Path) -> None:
 
 def test_command_says_nothing_is_to_be_mended(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "edge.toml").write_text('[pool]\nworkers = 2\n[[site]]\nhosts = "a.example"\n')
-    assert cli.main(["check", "shop:app", "--max-connections", "10"]) == 0
+    assert cli.main(["check", "shop:app", "--max-connections", "10", "--spool-max", "1MiB"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "listening on http://127.0.0.1:8000",
         "site a.example",
@@ -151,7 +152,7 @@ def test_command_warns_with_an_exit_code_of_its_own(certificate: Path, capsys: p
 def test_command_says_what_would_not_start(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check", "nosuch:app"]) == 2
     assert "error: application 'nosuch:app': no module named 'nosuch'" in capsys.readouterr().out
-    assert cli.main(["check", "nosuch:app", "--no-import", "--max-connections", "10"]) == 0
+    assert cli.main(["check", "nosuch:app", "--no-import", "--max-connections", "10", "--spool-max", "1MiB"]) == 0
     capsys.readouterr()
     assert cli.main(["check", "shop:app", "--max-body", "x"]) == 2
     assert capsys.readouterr().err.startswith("edge: --max-body 'x': not a size")

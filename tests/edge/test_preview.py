@@ -33,6 +33,7 @@ FACTS = Facts(
     certificates=(),
     problems=(),
     open_files=0,
+    spool_room=2**40,
     openssl=(3, 5),
 )
 APP = '[application]\napp = "shop:app"\n'
@@ -92,6 +93,11 @@ def test_certificate_is_judged(changes: dict[str, object], found: tuple[str, str
             ("warning", "limits: 5000 connections allowed, and 1024 open files; raise the limit of open files"),
         ),
         (
+            "[spool]\nspool_dir = '/'\nspool_max = '2GiB'\n",
+            dataclasses.replace(FACTS, spool_room=2**30),
+            ("warning", "spool: / holds 1024MiB in all, and spool_max is 2GiB; lower that, or name a larger spool_dir"),
+        ),
+        (
             "[forward]\ntrusted_proxy = ['10.0.0.0/8', '0.0.0.0/0']\n",
             FACTS,
             ("warning", "forward: 0.0.0.0/0 is trusted, so every client says itself who it is; name the addresses"),
@@ -118,6 +124,11 @@ def test_settings_are_judged(text: str, facts: Facts, found: tuple[str, str]) ->
     (level, said), *others = findings(APP + text, facts)
     assert (level, said[: len(found[1])]) == found
     assert not others
+
+
+def test_spool_that_nothing_comes_to_may_be_small() -> None:
+    facts = dataclasses.replace(FACTS, spool_room=0)
+    assert findings(APP + "[buffer]\nrequest_buffering = 'off'\n", facts) == []
 
 
 def test_acme_by_other_ways_needs_no_port_80() -> None:
