@@ -84,6 +84,7 @@ class Workers:
         self._pool = Pool(_rules(plan), random.random, numbers)
         self._started_at: dict[int, float] = {}
         self._memory_at = 0.0
+        self._last_plan: Plan | None = None  # what the last worker was started with
 
     # What the master wishes.
 
@@ -255,9 +256,9 @@ class Workers:
                 self._settled(action)
 
     def _spawn(self, number: int, plan: Plan, now: float) -> None:
-        worker = WorkerProcess(
-            worker_settings(number, plan), self._run_dir, plan.trust.environ, plan.app.python, plan.identity
-        )
+        told = worker_settings(number, plan, is_first=plan is not self._last_plan)
+        self._last_plan = plan
+        worker = WorkerProcess(told, self._run_dir, plan.trust.environ, plan.app.python, plan.identity)
         self._workers[number] = worker
         self._started_at[number] = now
         self._selector.register(worker.control, selectors.EVENT_READ, lambda: self._reports(worker))
@@ -335,8 +336,8 @@ def _rules(plan: Plan) -> PoolRules:
     )
 
 
-def worker_settings(number: int, plan: Plan) -> WorkerSettings:
-    """Return what a worker is told."""
+def worker_settings(number: int, plan: Plan, *, is_first: bool = False) -> WorkerSettings:
+    """Return what a worker is told; `is_first`: none was started with this plan before."""
     settings = plan.settings
     application = plan.app.application
     return WorkerSettings(
@@ -362,6 +363,7 @@ def worker_settings(number: int, plan: Plan) -> WorkerSettings:
         loop=application.loop,
         python_path=application.python_path,
         lifespan_timeout=settings.timeouts.lifespan_shutdown,
+        is_first=is_first,
         interface=application.spoken,
         threads=application.threads,
     )

@@ -50,8 +50,7 @@ async def run_worker(settings: WorkerSettings, listener: socket.socket, control:
     worker = Worker(settings)
     try:
         loaded = load_application(settings.target, app_dir=settings.app_dir, factory=settings.factory)
-        # The first worker says it for all.
-        if loaded.remark and not settings.number:
+        if loaded.remark and settings.is_first:
             logger.warning("%s", loaded.remark)
         await worker.start(loaded)
     except LoadError as error:

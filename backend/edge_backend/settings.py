@@ -19,7 +19,8 @@ class WorkerSettings:
     after its client has left; 0 is for ever. `sendfile_root` is the folder out of which the edge sends files that the
     application names; empty: none. `python_path` is where modules are looked for besides `app_dir`. `lifespan_timeout`
     is what its shutdown may take; 0 is for ever. `interface` is auto, asgi3, asgi2 or wsgi; `threads` are the calls of
-    a WSGI application that run at a time. `ws_max_queue` is how many messages of a WebSocket may wait; 0 is any number.
+    a WSGI application that run at a time. `is_first`: what is to be said once is this worker's to say. `ws_max_queue`
+    is how many messages of a WebSocket may wait; 0 is any number.
     """
 
     target: str
@@ -44,6 +45,7 @@ class WorkerSettings:
     loop: str = "auto"
     python_path: tuple[str, ...] = ()
     lifespan_timeout: float = 0.0
+    is_first: bool = False
     interface: str = "auto"
     threads: int = 10
 

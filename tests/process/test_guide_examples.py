@@ -126,39 +126,29 @@ def test_07_open_file(tmp_path: Path) -> None:
             assert ask(server).status_code == 200
 
 
-def test_08_to_11_implementations_and_logs(tmp_path: Path) -> None:
+def test_08_to_13_implementations_logs_headers_and_root_path(tmp_path: Path) -> None:
     pytest.importorskip("uvloop", reason="needs uvloop")
-    with uvicorn(tmp_path, "--port 0 --loop uvloop --http httptools --log-level debug --no-access-log") as server:
-        assert ask(server).json()["loop"] == "uvloop"
+    flags = "--loop uvloop --http httptools --log-level debug --no-access-log --no-server-header --root-path /api"
+    with uvicorn(tmp_path, f"--port 0 {flags}") as server:
+        answer = ask(server)
+        assert (answer.json()["loop"], answer.json()["root_path"]) == ("uvloop", "/api")
+        assert "server" not in answer.headers
         server.wait_error(" DEBUG edge")
     assert server.output == []
 
 
-def test_12_no_server_header(tmp_path: Path) -> None:
-    with uvicorn(tmp_path, "--port 0 --no-server-header") as server:
-        assert "server" not in ask(server).headers
-
-
-def test_13_root_path(tmp_path: Path) -> None:
-    with uvicorn(tmp_path, "--port 0 --root-path /api") as server:
-        assert ask(server).json()["root_path"] == "/api"
-
-
-def test_14_15_limits(tmp_path: Path) -> None:
-    with uvicorn(tmp_path, "--port 0 --limit-concurrency 100 --limit-max-requests 3") as server:
+def test_14_15_19_limits_and_an_application_factory(tmp_path: Path) -> None:
+    flags = "--factory --port 0 --limit-concurrency 100 --limit-max-requests 3"
+    with uvicorn(tmp_path, flags, "myapp:create_app()") as server:
         first = {ask(server).json()["pid"] for _ in range(3)}
         wait_until(lambda: ask(server).json()["pid"] not in first, "another worker answers")
+    assert not [line for line in server.errors if "--factory" in line and "WARNING" in line]
 
 
-def test_16_tls(tmp_path: Path) -> None:
+def test_16_17_18_tls_and_files_of_variables_and_for_logs(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     (tmp_path / "cert.pem").write_bytes(authority.cert.read_bytes())
     (tmp_path / "key.pem").write_bytes(authority.key.read_bytes())
-    with uvicorn(tmp_path, "--port 0 --ssl-keyfile=./key.pem --ssl-certfile=./cert.pem") as server:
-        assert ask(server, verify=authority.client_context()).json()["scheme"] == "https"
-
-
-def test_17_18_files_of_variables_and_for_logs(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SETTING=from the file\n")
     config = {
         "formatters": {"plain": {"format": "OWN %(name)s %(message)s"}},
@@ -166,15 +156,11 @@ def test_17_18_files_of_variables_and_for_logs(tmp_path: Path) -> None:
         "loggers": {name: {"handlers": ["own"], "level": "INFO"} for name in ("uvicorn.error", "uvicorn.access")},
     }
     (tmp_path / "logging.yaml").write_text(json.dumps(config))  # which is YAML, too
-    with uvicorn(tmp_path, "--port 0 --env-file .env --log-config ./logging.yaml") as server:
-        assert ask(server).json()["setting"] == "from the file"
+    flags = "--ssl-keyfile=./key.pem --ssl-certfile=./cert.pem --env-file .env --log-config ./logging.yaml"
+    with uvicorn(tmp_path, f"--port 0 {flags}") as server:
+        seen = ask(server, verify=authority.client_context()).json()
+        assert (seen["scheme"], seen["setting"]) == ("https", "from the file")
     assert "OWN uvicorn.access" in (tmp_path / "own.log").read_text()
-
-
-def test_19_application_factory(tmp_path: Path) -> None:
-    with uvicorn(tmp_path, "--factory --port 0", "myapp:create_app()") as server:
-        assert ask(server).status_code == 200
-        assert not [line for line in server.errors if "--factory" in line and "WARNING" in line]
 
 
 def test_20_program_that_wants_to_reload_its_own_object(tmp_path: Path) -> None:
@@ -235,7 +221,7 @@ def note(text: str):
     with open("notes.txt", "a") as file:
         file.write(text + "\\n")
 
-@app.post("/notify")
+@app.get("/notify")
 async def notify(tasks: BackgroundTasks, email: str):
     tasks.add_task(note, f"told {email}")
     return {"told": "soon"}
@@ -255,33 +241,26 @@ async def talk(websocket: WebSocket):
 """
 
 
-def test_fastapi_program_reloads_and_has_one_worker_then(tmp_path: Path) -> None:
+def test_fastapi_program_with_everything_and_one_worker_that_reloads(tmp_path: Path) -> None:
     pytest.importorskip("fastapi", reason="needs fastapi")
+    notes = tmp_path / "notes.txt"
     start = "uvicorn.run('main:app', host='0.0.0.0', port=0, workers=4, reload=True)"
     source = MAIN.format(source=FASTAPI, start=start)
     with script(tmp_path, "main.py", source) as server:
         server.wait_error('"workers" flag is ignored when reloading is enabled.')
         assert ask(server, "/items/7?q=x").json() == {"number": 7, "q": "x"}
         assert "openapi" in ask(server, "/docs").text
+        assert "/ws" in ask(server, "/chat").text
+        assert ask(server, "/notify?email=user@shop.test").json() == {"told": "soon"}
+        wait_until(lambda: notes.exists() and notes.read_text() == "told user@shop.test\n", "the task has run")
+        with connect(f"ws://127.0.0.1:{server.port}/ws", proxy=None) as websocket:
+            websocket.send("hello")
+            assert websocket.recv(DEADLINE) == "you said: hello"
+        wait_until(lambda: notes.read_text().endswith("left\n"), "the application hears that the client has left")
         server.wait_error("reload: watching ")
         save(tmp_path / "main.py", source.replace('"version": 1', '"version": 2'))
         wait_until(lambda: ask(server).json()["version"] == 2, "the new code answers")
         wait_until(lambda: len(server.workers()) == 1, "the old worker has ended")
-
-
-def test_fastapi_program_with_background_tasks_and_a_chat(tmp_path: Path) -> None:
-    pytest.importorskip("fastapi", reason="needs fastapi")
-    start = "uvicorn.run('main:app', host='127.0.0.1', port=0, log_level='info')"
-    notes = tmp_path / "notes.txt"
-    with script(tmp_path, "main.py", MAIN.format(source=FASTAPI, start=start)) as server:
-        with httpx.Client(trust_env=False, base_url=server.addresses[0]) as client:
-            assert client.post("/notify", params={"email": "user@shop.test"}).json() == {"told": "soon"}
-            assert "/ws" in client.get("/chat").text
-        wait_until(lambda: notes.exists() and notes.read_text() == "told user@shop.test\n", "the task has run")
-        with connect(server.addresses[0].replace("http", "ws") + "/ws", proxy=None) as websocket:
-            websocket.send("hello")
-            assert websocket.recv(DEADLINE) == "you said: hello"
-        wait_until(lambda: notes.read_text().endswith("left\n"), "the application hears that the client has left")
 
 
 def test_package_in_a_folder_is_named_by_its_path(tmp_path: Path) -> None:
