@@ -169,3 +169,16 @@ def test_pages_that_cannot_be_used_are_refused(tmp_path: Path, name: str, conten
         site(error_pages=str(tmp_path))
     assert str(caught.value).startswith("error_pages=")
     assert str(caught.value).endswith(message)
+
+
+@pytest.mark.parametrize(
+    ("values", "guard"),
+    [
+        ({}, ""),
+        ({"client_ca": "ca.pem", "client_auth": "off"}, ""),
+        ({"client_ca": "ca.pem"}, "require ca.pem "),
+        ({"client_ca": "ca.pem", "client_auth": "optional", "client_crl": "a.crl"}, "optional ca.pem a.crl"),
+    ],
+)
+def test_guard_is_named_by_all_that_makes_it(values: dict[str, object], guard: str) -> None:
+    assert site(acme="a.example", **values).guard == guard

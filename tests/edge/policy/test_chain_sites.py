@@ -6,6 +6,7 @@ import pytest
 
 from edge.http.client_cert import Identity
 from edge.policy.chain import HEALTH, Answered, Origin, Policy
+from edge.policy.pages import ErrorPages
 from edge.policy.rate import Meter, RateLimit
 from edge.policy.sites import EVERY_HOST, Site, Sites
 from tests.edge.policy.test_chain import PROXY, STRANGER, TRUSTED, Sent, parse, policy
@@ -271,3 +272,23 @@ def test_client_of_a_rate_is_whom_the_trusted_proxy_names() -> None:
         rules.apply(parse(b"X-Forwarded-For: " + client), origin, b"id-1")
     with pytest.raises(Answered):
         rules.apply(parse(b"X-Forwarded-For: 198.51.100.2"), origin, b"id-1")
+
+
+def test_later_request_of_a_trusted_proxy_is_asked_no_more_than_that_of_others() -> None:
+    rules = policy(sites=SHOP, trust=TRUSTED)
+    origin = rules.connect(PROXY)
+    for _ in range(2):
+        assert b"shop.example" in rules.apply(parse(), origin, b"id-1")[0]
+    assert refused(rules, origin, host=b"evil.example").status == 421
+
+
+# Pages.
+
+
+@pytest.mark.parametrize(
+    ("host", "expected"), [(b"a.example", b"page of a"), (b"b.example:8443", b"page of b"), (b"x", b"page of a")]
+)
+def test_page_is_that_of_the_site_and_of_the_first_one_for_nobodys_host(host: bytes, expected: bytes) -> None:
+    pages = [ErrorPages({"error.html": f"page of {name}"}) for name in "ab"]
+    sites = Sites([Site(("a.example",), pages=pages[0]), Site(("b.example",), pages=pages[1])])
+    assert policy(sites=sites).page(parse(host=b"Host: " + host), 503, b"id-1")[1] == expected

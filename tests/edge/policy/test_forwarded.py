@@ -13,7 +13,9 @@ from edge.policy.forwarded import (
     MAX_HOPS,
     FieldLines,
     Forwarded,
+    Network,
     TrustedProxies,
+    announcers,
     describe_peer,
     forward,
     without_trust_fields,
@@ -414,3 +416,26 @@ def test_fields_of_a_trusted_peer_are_replaced_not_passed_on() -> None:
         (b"x-forwarded-port", b"1"),
         (b"x-forwarded-host", b"shop.example"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("peers", "announced", "others"),
+    [
+        (
+            [ipaddress.ip_network("192.0.2.0/24")],
+            [("192.0.2.1", 1), ("::ffff:192.0.2.1", 1)],
+            [("198.51.100.1", 1), None],
+        ),
+        ([None], [None], [("192.0.2.1", 1)]),
+    ],
+)
+def test_peers_that_send_a_proxy_header_are_those_that_were_named(
+    peers: list[Network | None], announced: list[tuple[str, int] | None], others: list[tuple[str, int] | None]
+) -> None:
+    announces = announcers(peers)
+    assert announces is not None
+    assert [announces(peer) for peer in (*announced, *others)] == [True] * len(announced) + [False] * len(others)
+
+
+def test_nobody_sends_a_proxy_header_by_default() -> None:
+    assert announcers(()) is None

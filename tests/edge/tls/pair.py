@@ -19,6 +19,11 @@ class TestAuthority:
     def __init__(self) -> None:
         self._authority = trustme.CA()
 
+    @property
+    def root_pem(self) -> str:
+        """Its certificate."""
+        return self._authority.cert_pem.bytes().decode()
+
     def issue(self, *names: str, rsa: bool = False) -> MemoryCertificate:
         """Return a certificate for the names, ECDSA unless asked for RSA."""
         key_type = trustme.KeyType.RSA if rsa else trustme.KeyType.ECDSA

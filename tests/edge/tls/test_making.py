@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import ssl
+
 import pytest
 
 from edge.tls import making
 from edge.tls.contexts import MemoryCertificate, TlsServer
+from edge.tls.guards import Guard
 from edge.tls.making import REMAKE_AFTER, MadeSites
 from edge_certs.errors import CertificateError
 from tests.edge.tls.pair import Client, TestAuthority
@@ -113,3 +116,11 @@ def test_hosts_that_are_known_are_the_makers(sites: MadeSites) -> None:
     assert sites.is_known("x.shop.test")
     assert not sites.is_known("elsewhere.test")
     assert sites.only_context is None
+
+
+def test_client_is_asked_for_its_certificate_whatever_name_it_gives(sites: MadeSites, authority: TestAuthority) -> None:
+    guard = Guard(authority.root_pem, "", True)
+    context = sites.guarded_context("a.shop.test", guard)
+    assert context is sites.guarded_context("a.shop.test", guard)
+    assert context is not sites.guarded_context("b.shop.test", guard)
+    assert context.verify_mode == ssl.CERT_REQUIRED
