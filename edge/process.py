@@ -57,6 +57,8 @@ logger = logging.getLogger("edge.process")
 
 # The sweep looks at every deadline this often; a deadline is met with this precision.
 SWEEP = 0.5
+# What the listeners had accepted when they were closed is known to be a connection by then.
+ACCEPTED = 0.1
 # Access-log lines wait at most this long.
 FLUSH = 0.05
 # Remembered field lines are dropped this often: see edge/http/head.py.
@@ -141,6 +143,7 @@ class EdgeProcess:
         self._report = b""
         self._answer = 0
         self._is_parting = False
+        self._is_settled = False  # no connection is on its way from the listeners to `connections`
         self._drained = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle
@@ -412,8 +415,12 @@ class EdgeProcess:
 
     def check_drained(self) -> None:
         """Stop when draining and nothing is left."""
-        if self.is_draining and not self.connections:
+        if self.is_draining and self._is_settled and not self.connections:
             self._drained.set()
+
+    def _settle(self) -> None:
+        self._is_settled = True
+        self.check_drained()
 
     def drain(self, *, gently: bool) -> None:
         """Take nothing new, let what runs end, and stop; the master sets the limit of time.
@@ -426,10 +433,13 @@ class EdgeProcess:
             server.close()
         for link in list(self._links.values()):
             link.drain()
-        if not gently:
-            for connection in list(self.connections):
-                connection.drain()
-        self.check_drained()
+        if gently:
+            # Another edge would have served what was accepted just now: it is a connection in one of the next turns.
+            asyncio.get_running_loop().call_later(ACCEPTED, self._settle)
+            return
+        for connection in list(self.connections):
+            connection.drain()
+        self._settle()
 
     def stop(self) -> None:
         """End now."""

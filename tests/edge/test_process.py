@@ -111,6 +111,17 @@ def test_drain_waits_for_the_request_that_waits(short_folder: Path) -> None:
     run(short_folder, scenario)
 
 
+def test_edge_that_makes_way_waits_for_what_its_listeners_have_just_accepted(short_folder: Path) -> None:
+    async def scenario(running: Running) -> None:
+        await running.wait(lambda: running.edge.servers)
+        running.edge.drain(gently=True)
+        for _ in range(10):  # turns of the loop: in one of these a connection would be made
+            await asyncio.sleep(0)
+        assert not running.task.done()
+
+    run(short_folder, scenario)
+
+
 def test_request_waits_for_a_worker_and_is_refused_in_time(short_folder: Path) -> None:
     async def scenario(running: Running) -> None:
         reader, writer = await running.connect()

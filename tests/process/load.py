@@ -188,7 +188,7 @@ class Load:
             try:
                 ask()
             except Exception as error:
-                self.failures.append(f"{kind}: {type(error).__name__}: {error}")
+                self.failures.append(f"{kind}: {type(error).__name__}: {error} ({error.__cause__!r})")
 
     def _answered(self, kind: str, status: int) -> None:
         self.statuses[kind, status] += 1

@@ -31,7 +31,8 @@ def test_twenty_reloads_lose_no_request(tmp_path: Path, authority: Authority) ->
         with Load(server.port, authority.client_context()) as load:
             for number in range(20):
                 assert control.reload(environ, timeout=60) == 2
-                assert load.failures == [], number
+                others = [line for line in server.access_lines() if line["status"] not in (200, 101)]
+                assert load.failures == [], (number, others, server.errors[-10:])
             load.wait_more(1)
         assert_nothing_lost(load, tmp_path)
         assert min(ready(tmp_path)) >= 40
