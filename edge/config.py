@@ -251,11 +251,10 @@ def _put_together(
     pairs = (*pair_files(parsed), *(files for site in sites for files in site.certificates))
     certificates = tuple(dict.fromkeys(pairs))
     _refuse_particular(given, {**parsed, "cert": certificates, "acme": groups}, acme, texts, sites)
-    spool = part(SpoolSettings)
-    buffer = part(BufferSettings)
-    if buffer.request_buffering == "on":
-        refuse_unusable_spool(spool)
     applications = [route.target for site in sites for route in site.routes if isinstance(route.target, AppPlan)]
+    spool, buffer = part(SpoolSettings), part(BufferSettings)
+    if buffer.holds_all(item.application.spoken for item in applications):
+        refuse_unusable_spool(spool)
     return ServeSettings(
         application=applications[0].application if applications else ApplicationSettings(""),
         file=part(FileSettings),

@@ -1,6 +1,7 @@
 """What the edge holds on to between a client and the application, and what it compresses on the way."""
 
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,10 @@ class BufferSettings:
         "--request-buffering",
         help="bodies that wait until they are whole: auto = those of up to 64KiB, and all for WSGI; on = all",
     )
+
+    def holds_all(self, interfaces: Iterable[str]) -> bool:
+        """Tell whether bodies of any size will wait, as far as that is known before applications are loaded."""
+        return self.request_buffering == "on" or (self.request_buffering == "auto" and "wsgi" in interfaces)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The content codings that answers are compressed with, each as an encoder that never holds anything back.
 
 The parameters keep an encoder below half a megabyte (zlib's defaults are that small; those of zstd and brotli have
-windows of megabytes), and cost little time for what they save: docs/performance.md has the measurement.
+windows of megabytes), and cost little time for what they save: docs/design/decisions/0025 has the figures.
 """
 
 from __future__ import annotations

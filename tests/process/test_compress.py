@@ -38,6 +38,8 @@ async def app(scope, receive, send):
         gates.setdefault(name, asyncio.Event()).set()
         kind = "small"
     fields = [(b"content-type", b"text/event-stream" if kind == "events" else b"application/json")]
+    if kind == "stream":
+        fields.append((b"x-accel-buffering", b"no"))
     if kind == "whole":
         fields += [(b"content-length", b"%d" % len(TEXT)), (b"etag", b'"v1"')]
     await send({"type": "http.response.start", "status": 200, "headers": fields, "trailers": kind == "trailers"})
@@ -152,6 +154,7 @@ def test_piece_of_a_stream_can_be_read_before_the_next_is_there(raw: RawClient, 
         data = raw.receive_until(b"\r\n\r\n")
         head, _, rest = data.partition(b"\r\n\r\n")
         assert b"\r\ncontent-encoding: gzip" in head
+        assert b"x-accel-buffering" not in head
         reader, text = zlib.decompressobj(31), b""
         while text != b"data: first\n\n":
             rest += b"" if b"\r\n" in rest else raw.receive_until(b"\r\n")

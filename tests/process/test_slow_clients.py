@@ -143,6 +143,32 @@ def test_two_hundred_slow_clients_leave_a_worker_with_one_place_to_everyone_else
             assert len(client.wait(number).body) == LARGE
 
 
+WSGI = """
+import hashlib
+
+def app(environ, start_response):
+    body = environ["wsgi.input"].read()
+    start_response("200 OK", [])
+    return [f"{len(body)} {hashlib.sha256(body).hexdigest()} {environ.get('CONTENT_LENGTH')}".encode()]
+"""
+
+
+def test_wsgi_application_gets_whole_requests_whatever_their_size(tmp_path: Path) -> None:
+    def answer(body: bytes) -> bytes:
+        return f"{len(body)} {hashlib.sha256(body).hexdigest()} {len(body)}".encode()
+
+    options = ["--port", "0", "--worker-concurrency", "1", "--no-access-log"]
+    with running(tmp_path, WSGI, *options) as server, RawClient(server.port) as slow, RawClient(server.port) as other:
+        other.send(head("POST", "/", "Content-Length: 2") + b"hi")
+        assert other.receive_response()[2] == answer(b"hi")
+        slow.send(head("POST", "/", "Transfer-Encoding: chunked") + chunk(UPLOAD[:200_000]))
+        for _ in range(10):
+            other.send(head("POST", "/", "Content-Length: 2") + b"hi")
+            assert other.receive_response()[2] == answer(b"hi")
+        slow.send(chunk(UPLOAD[200_000:]) + b"0\r\n\r\n")
+        assert slow.receive_response()[2] == answer(UPLOAD)
+
+
 @pytest.fixture(scope="module")
 def spool(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("spool")
@@ -253,9 +279,10 @@ def test_spool_that_is_gone_is_503_and_nothing_else_suffers(tmp_path: Path) -> N
             assert other.receive_response()[2] == expected(b"hi", 2)
 
 
-def test_folder_that_cannot_be_written_to_ends_the_start_with_one_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize("held", [("--request-buffering", "on"), ("--interface", "wsgi")])
+def test_folder_that_cannot_be_written_to_ends_the_start_with_one_line(tmp_path: Path, held: tuple[str, str]) -> None:
     (tmp_path / "application.py").write_text(APPLICATION)
-    options = ["--port", "0", "--request-buffering", "on", "--spool-dir", "/proc/self", "application:app"]
+    options = ["--port", "0", *held, "--spool-dir", "/proc/self", "application:app"]
     with Server(options, cwd=tmp_path, environ=clean_environment(EDGE_HOME=str(tmp_path))) as server:
         assert server.wait_end() == 2
         [line] = server.errors
