@@ -88,6 +88,12 @@ def _show_help(context: click.Context, parameter: click.Parameter, asked: bool) 
     context.exit()
 
 
+def _show_version(context: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(f"edge {__version__}")
+        context.exit()
+
+
 def _help_row(option: Option) -> tuple[str, str]:
     if option.is_argument:
         return option.kind.metavar, option.help
@@ -124,13 +130,15 @@ serve_command = click.Command(
     params=[
         *parameters(),
         click.Option(["--help", "-h"], is_flag=True, is_eager=True, expose_value=False, callback=_show_help),
+        click.Option(["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_show_version),
     ],
     add_help_option=False,
     help=_SERVE_HELP,
 )
 _program.add_command(serve_command)
 for command in cli_compat.commands(
-    lambda words: int(serve_command.main(words, "edge serve", standalone_mode=False) or 0)
+    lambda words: int(serve_command.main(words, "edge serve", standalone_mode=False) or 0),
+    lambda words: int(check_command.main(words, "edge check", standalone_mode=False) or 0),
 ):
     _program.add_command(command)
 _program.add_command(check_command)

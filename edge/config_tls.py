@@ -1,6 +1,5 @@
 """The settings of TLS: certificates from files, those of development, and what is offered."""
 
-import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,8 @@ def cipher_list() -> Kind:
     """Ciphers, in the words of OpenSSL."""
 
     def parse(value: object) -> str:
+        import ssl  # 10 ms, which the help does not need
+
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(str(value))
         except ssl.SSLError:

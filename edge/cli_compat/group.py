@@ -13,7 +13,7 @@ from edge import __version__
 from edge.cli_compat import gunicorn, gunicorn_sources, uvicorn
 from edge.cli_compat.rules import Translation
 
-Serve = Callable[[Sequence[str]], int]
+Run = Callable[[Sequence[str]], int]
 Translate = Callable[[Sequence[str]], Translation]
 
 _HELP = """Do what `{0} ARGS` does: print the `edge serve` line that it amounts to, with what has no counterpart and
@@ -30,21 +30,26 @@ _SOURCES = {
 }
 
 
-def commands(serve: Serve) -> list[click.Command]:
-    """Return the commands; `serve` runs `edge serve` with arguments."""
-    return [_command("uvicorn", _translate_uvicorn, serve), _command("gunicorn", _translate_gunicorn, serve)]
+def commands(serve: Run, check: Run) -> list[click.Command]:
+    """Return the commands; the two run `edge serve` and `edge check` with arguments."""
+    programs = {"uvicorn": _translate_uvicorn, "gunicorn": _translate_gunicorn}
+    return [_command(program, translate, serve, check) for program, translate in programs.items()]
 
 
-def _command(program: str, translate: Translate, serve: Serve) -> click.Command:
+def _command(program: str, translate: Translate, serve: Run, check: Run) -> click.Command:
     def run(arguments: tuple[str, ...]) -> int:
         words = list(arguments)
         if set(words) & {"--version", "-v"}:
             click.echo(f"edge {__version__}, in place of {program}")
             return 0
-        only_print = bool(set(words) & {"--print", "--print-config", "--check-config"})
+        only_print = bool(set(words) & {"--print", "--print-config"})
         translation = translate([word for word in words if word != "--print"])
         _show(program, translation, only_print=only_print)
-        return 0 if only_print else _run(translation, serve)
+        if only_print:
+            return 0
+        if "--check-config" in words:
+            return check(translation.arguments)
+        return _run(translation, serve)
 
     return click.Command(
         program,
@@ -75,7 +80,7 @@ def _show(program: str, translation: Translation, *, only_print: bool) -> None:
     click.echo(line if only_print else f"edge: {program}: this amounts to: {line}", err=not only_print)
 
 
-def _run(translation: Translation, serve: Serve) -> int:
+def _run(translation: Translation, serve: Run) -> int:
     os.environ.update(translation.environ)
     if translation.log_file:
         sys.stderr.flush()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge import cli
+from edge import __version__, cli
 from edge.config import build_settings
 from edge.config_foreign import ForeignSettings, advice_for
 from edge.config_websocket import WebSocketSettings
@@ -219,3 +219,34 @@ def test_flag_of_another_server_is_answered_with_what_to_type(
     assert out == ""
     assert err.startswith(f"edge: {advice}")
     assert err.count("\n") == 1
+
+
+GRANIAN = """--blocking-threads-idle-timeout --http1-buffer-size --http1-header-read-timeout --http1-pipeline-flush
+--http2-adaptive-window --http2-initial-connection-window-size --http2-initial-stream-window-size
+--http2-keep-alive-interval --http2-keep-alive-timeout --http2-max-headers-size --http2-max-send-buffer-size --log
+--metrics-address --metrics-port --metrics-scrape-interval --no-factory --no-http1-keep-alive
+--no-http1-pipeline-flush --no-http2-adaptive-window --no-log --no-metrics --no-reload
+--no-reload-ignore-worker-failure --no-respawn-failed-workers --no-ssl-client-verify --no-ws --process-name
+--reload-ignore-dirs --reload-ignore-paths --reload-ignore-patterns --reload-ignore-worker-failure --reload-tick
+--respawn-interval --rss-sample-interval --rss-samples --runtime-blocking-threads --runtime-mode --ssl-client-verify
+--ssl-crl --static-path-dir-to-file --static-path-expires --static-path-mount --static-path-route --task-impl"""
+DAPHNE = """--application-close-timeout --log-fmt --no-server-name --ping-interval --ping-timeout --proxy-headers-host
+--proxy-headers-port --unix-socket --verbosity --websocket-max-frame-size --websocket_connect_timeout
+--websocket_timeout -v"""
+
+
+@pytest.mark.parametrize("flag", [*GRANIAN.split(), *DAPHNE.split()])
+def test_flag_that_only_one_other_server_has_is_answered(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", flag]) == 2
+    assert capsys.readouterr().err == f"edge: {flag}: {advice_for(flag)}\n"
+    assert advice_for(flag)
+
+
+def test_no_option_of_ours_is_answered_with_another() -> None:
+    ours = {flag for item in cli.serve_command.params for flag in (*item.opts, *item.secondary_opts)}
+    assert not {flag for flag in ours if advice_for(flag)}
+
+
+def test_serve_has_a_version_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["serve", "--version"]) == 0
+    assert capsys.readouterr().out == f"edge {__version__}\n"

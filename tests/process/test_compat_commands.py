@@ -101,3 +101,15 @@ def test_line_is_printed_alone_where_that_was_asked_for(tmp_path: Path, argument
         cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=DEADLINE, check=True,
     )  # fmt: skip
     assert (done.stdout, done.stderr) == (expected + "\n", "")
+
+
+@pytest.mark.parametrize(("app", "code"), [("shop:app", 0), ("shop:nosuch", 2)])
+def test_configuration_of_gunicorn_is_checked_with_its_application(tmp_path: Path, app: str, code: int) -> None:
+    (tmp_path / "shop.py").write_text(ASGI)
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "gunicorn", "--check-config", "-b", "127.0.0.1:0", app],
+        cwd=tmp_path, env=clean_environment(EDGE_HOME=str(tmp_path / "home")), capture_output=True, text=True,
+        timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "nosuch" not in done.stdout + done.stderr if code == 0 else "has no attribute 'nosuch'" in done.stdout
