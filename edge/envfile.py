@@ -1,4 +1,4 @@
-"""Variables out of `--env-file`: for the options of the server as for its workers, read again at each reload."""
+"""Where settings come from besides options: `edge.toml`, and variables out of env files. Read again at each reload."""
 
 from __future__ import annotations
 

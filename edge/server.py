@@ -86,7 +86,7 @@ def serve(
             started_in,
         )
         master = Master(parts)
-        code = master.run(remarks)
+        code = master.run([*_sources(settings), *remarks])
     if master.successor is not None and not manager.is_main:
         stand_in(master.successor)
     return code
@@ -167,3 +167,8 @@ def _tls(
         return tls, []
     tls.answers = kept.answers
     return tls, [kept.remark] if kept.remark else []
+
+
+def _sources(settings: ServeSettings) -> list[str]:
+    """A file may have been found without being named: what else is told is told by it."""
+    return [f"settings from {settings.file.path}"] if settings.file.path else []

@@ -91,6 +91,7 @@ def status(folder: Path) -> dict[str, Any]:
 
 
 def test_file_of_the_current_directory_is_served_and_read_again(server: Server, tmp_path: Path) -> None:
+    server.wait_error(r"edge: settings from edge\.toml$")
     assert ask(server, "shop.example", "/a")[2] == b"shop  /a"
     assert ask(server, "shop.example", "/admin/b")[2] == b"admin /admin /admin/b"
     code, fields, _ = ask(server, "other.example", "/c?d=e")
