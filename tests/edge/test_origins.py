@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given as examples
+from hypothesis import settings as rules
 from hypothesis import strategies as st
 
 from edge import cli
@@ -104,6 +105,7 @@ def test_secrets_and_variables_of_workers_are_not_shown() -> None:
         max_leaves=6,
     )
 )
+@rules(deadline=None)
 def test_values_are_written_as_toml_reads_them(value: object) -> None:
     assert tomllib.loads(f"v = {_toml(value)}") == {"v": value}
 
