@@ -10,12 +10,15 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from edge.config import build_settings
 from edge.config_listen import ListenSettings
 from edge.net.address import UnixAddress
 from edge.net.listener import Listener, close_listeners, open_listeners, start_listening
 from edge.process import EdgeProcess
+from edge.tls.contexts import HTTP1_ONLY, MemoryCertificate, TlsServer
+from edge.tls.guards import Guard
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 DEADLINE = 20.0
@@ -187,3 +190,28 @@ def test_connection_above_the_limit_is_refused(short_folder: Path, limit: int) -
         running.order(drain=True)
 
     run(short_folder, scenario, max_connections=limit)
+
+
+def test_certificates_that_come_later_are_served_with_what_was_offered_before() -> None:
+    issued = trustme.CA().issue_cert("shop.example")
+    chain, key = issued.cert_chain_pems[0].bytes(), issued.private_key_pem.bytes()
+    certificate = MemoryCertificate(("shop.example",), chain, key)
+    tls = TlsServer.open([certificate], HTTP1_ONLY)
+    edge = EdgeProcess(build_settings({"app": "m:a", "http2": "off"}), [], tls)
+    edge._obey({"certificates": [certificate.encode()]})
+    assert tls.sites.offer == HTTP1_ONLY
+    assert tls.is_known("shop.example")
+
+
+def test_guards_that_come_later_leave_those_of_other_sites() -> None:
+    issued = trustme.CA().issue_cert("shop.example")
+    chain, key = issued.cert_chain_pems[0].bytes(), issued.private_key_pem.bytes()
+    tls = TlsServer.open([MemoryCertificate(("shop.example",), chain, key)])
+    before, after, other = Guard("before", "", True), Guard("after", "", False), Guard("other", "", True)
+    tls.guards = {"mine": before, "others": other}
+    settings = build_settings({"app": "m:a", "cert": "shop.pem", "client_ca": "mine.pem"})
+    edge = EdgeProcess(settings, [], tls)
+    assert tls.guard_of is not None
+    assert tls.guard_of("shop.example") == settings.site.guard
+    edge._obey({"guards": {"mine": after.encode()}})
+    assert tls.guards == {"mine": after, "others": other}
