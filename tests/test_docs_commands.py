@@ -114,6 +114,7 @@ RUN_ELSEWHERE = {
     "python -m tests.commands_page": "tests/test_docs.py",
     "python -P -m edge_backend": "tests/process/server.py",
     "python -P -m edge_certs": "tests/process/test_acme_serve.py",
+    "python -m tests.bench.storm": "tests/process/test_storm.py",
     "ruff format": "tests/check.py",
     "ruff check": "tests/check.py",
     "zensical build --strict": "tests/test_docs_site.py",
