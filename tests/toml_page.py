@@ -47,7 +47,7 @@ upstream = ["http://10.0.0.1:8000", "http://10.0.0.2:8000"]
   the nearest one. Nothing is started then (exit code 2), and a reload leaves what serves as it is.
 - `edge check` says what would be served and what to mend, `edge config` where each value comes from
   ([both](check.md)).
-- `edge reload` reads it again. Addresses to listen on and certificates take a restart.
+- `edge reload` reads it again. Addresses to listen on, and what is ordered by ACME, take a restart.
 
 `--config` and `--chdir` cannot stand in it, nor what is only accepted from other servers' commands.
 """
