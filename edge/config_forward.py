@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge.options import Option, Trusted, count, networks, setting, switch
+from edge.options import Option, count, setting, switch
+from edge.options_networks import Trusted, networks
 
 # Whom `--proxy-headers` alone means, as in uvicorn.
 _LOOPBACK = (ipaddress.IPv4Network("127.0.0.1/32"), ipaddress.IPv6Network("::1/128"))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.errors import ConfigError
-from edge.options import networks, seconds
+from edge.options import seconds
+from edge.options_networks import networks
 from edge.policy.forwarded import announcers
 
 DEFAULT_MAX = 30.0

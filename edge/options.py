@@ -6,7 +6,6 @@ refuses with a message that begins with the value, so that the caller only puts 
 
 import dataclasses
 import difflib
-import ipaddress
 import math
 import os
 import re
@@ -385,22 +384,6 @@ def application() -> Kind:
     return Kind("MODULE:ATTR", parse)
 
 
-Trusted = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
-def networks() -> Kind:
-    """Peers to trust: addresses and networks, `unix`, and `*` for everyone; each item may be a comma list.
-
-    The value is a tuple of networks in which None stands for the peers on Unix sockets.
-    """
-
-    def parse(value: object) -> tuple[Trusted | None, ...]:
-        words = [word.strip() for item in _items(value) for word in str(item).split(",")]
-        return tuple(dict.fromkeys(network for word in words if word for network in _trusted(word)))
-
-    return Kind("CIDR", parse, repeat=True)
-
-
 def nearest(word: str, words: Iterable[str]) -> str:
     """Return "; did you mean ..." with the likeliest of `words`, or nothing where none is near."""
     near = difflib.get_close_matches(word, list(words), n=1, cutoff=0.7)
@@ -422,30 +405,6 @@ def show_seconds(number: float) -> str:
     if number and math.fmod(number, 3600) == 0:
         return f"{number / 3600:g}h"
     return f"{number:g}s"
-
-
-def _trusted(word: str) -> list[Trusted | None]:
-    if word == "*":
-        return [ipaddress.IPv4Network("0.0.0.0/0"), ipaddress.IPv6Network("::/0"), None]
-    if word == "unix":
-        return [None]
-    try:
-        network = ipaddress.ip_network(word, strict=False)
-        address = ipaddress.ip_interface(word).ip
-    except ValueError as error:
-        raise ConfigError(f"{word!r}: not an address or network; use CIDR such as 10.0.0.0/8, unix or *") from error
-    if network.network_address != address:
-        raise ConfigError(f"{word!r}: host bits are set; use {network} or the single address {address}")
-    return [_unmapped(network)]
-
-
-def _unmapped(network: Trusted) -> Trusted:
-    """Peers are compared as IPv4 where a dual-stack socket shows them as ::ffff:a.b.c.d."""
-    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= 96:
-        mapped = network.network_address.ipv4_mapped
-        if mapped is not None:
-            return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
-    return network
 
 
 def _items(value: object) -> list[object]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from edge import options
+from edge import options, options_networks
 from edge.errors import ConfigError
 from edge.net.address import TcpAddress, UnixAddress
 from edge.options import KIB, MIB, Kind, Option
@@ -62,13 +62,13 @@ from edge.options import KIB, MIB, Kind, Option
         (options.application(), "app:app", "app:app"),
         (options.application(), "app", "app"),
         (options.application(), "shop.site.asgi:make.app", "shop.site.asgi:make.app"),
-        (options.networks(), "10.0.0.0/8, ::1", (IPv4Network("10.0.0.0/8"), IPv6Network("::1"))),
-        (options.networks(), ["192.0.2.1", "192.0.2.1,unix"], (IPv4Network("192.0.2.1"), None)),
-        (options.networks(), "*", (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"), None)),
-        (options.networks(), "10.0.0.0/255.0.0.0", (IPv4Network("10.0.0.0/8"),)),
-        (options.networks(), "::ffff:10.0.0.0/104", (IPv4Network("10.0.0.0/8"),)),
-        (options.networks(), "fd00::/96", (IPv6Network("fd00::/96"),)),
-        (options.networks(), "", ()),
+        (options_networks.networks(), "10.0.0.0/8, ::1", (IPv4Network("10.0.0.0/8"), IPv6Network("::1"))),
+        (options_networks.networks(), ["192.0.2.1", "192.0.2.1,unix"], (IPv4Network("192.0.2.1"), None)),
+        (options_networks.networks(), "*", (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"), None)),
+        (options_networks.networks(), "10.0.0.0/255.0.0.0", (IPv4Network("10.0.0.0/8"),)),
+        (options_networks.networks(), "::ffff:10.0.0.0/104", (IPv4Network("10.0.0.0/8"),)),
+        (options_networks.networks(), "fd00::/96", (IPv6Network("fd00::/96"),)),
+        (options_networks.networks(), "", ()),
     ],
 )
 def test_value_is_read(kind: Kind, value: object, parsed: object) -> None:
@@ -147,27 +147,27 @@ def test_value_is_read(kind: Kind, value: object, parsed: object) -> None:
         ),
         (options.application(), None, "None: workers import the application by its name; use 'MODULE:ATTR'"),
         (
-            options.networks(),
+            options_networks.networks(),
             "10.0.0.0/33",
             "'10.0.0.0/33': not an address or network; use CIDR such as 10.0.0.0/8, unix or *",
         ),
         (
-            options.networks(),
+            options_networks.networks(),
             "10.0.0.0/8 ::1",
             "'10.0.0.0/8 ::1': not an address or network; use CIDR such as 10.0.0.0/8, unix or *",
         ),
         (
-            options.networks(),
+            options_networks.networks(),
             ["::1", "localhost"],
             "'localhost': not an address or network; use CIDR such as 10.0.0.0/8, unix or *",
         ),
         (
-            options.networks(),
+            options_networks.networks(),
             "10.0.0.1/8",
             "'10.0.0.1/8': host bits are set; use 10.0.0.0/8 or the single address 10.0.0.1",
         ),
         (
-            options.networks(),
+            options_networks.networks(),
             "fd00::1/64",
             "'fd00::1/64': host bits are set; use fd00::/64 or the single address fd00::1",
         ),
