@@ -8,9 +8,8 @@ between the exchange and the client connection. When the head of the answer come
 each piece is compressed and flushed as it comes, so that nothing waits; the length is not known then. What the
 application announced is checked here, as the connection cannot do it any more.
 
-Compressing happens in the event loop. The credit of the wire bounds what one answer brings in a turn, and a read of
-the socket what all of a worker do (256 KiB: 2 ms with zstd, 5 ms with the others). With `--compress off` none of this
-exists.
+Compressing happens in the event loop. An answer has the whole window of the wire to begin with, so that a slow reader
+frees the worker, and 64 KiB from then on: so much it brings in a turn (0.4 ms with zstd, 1.1 ms with the others).
 """
 
 from __future__ import annotations
@@ -131,8 +130,9 @@ class CompressingClient:
 
     @property
     def answer_window(self) -> int:
-        """What of an answer may come before the client takes it."""
-        return self.connection.answer_window
+        """What of an answer may come before the client takes it; of one that is compressed, a piece at a time."""
+        window = self.connection.answer_window
+        return window if self._encoder is None else min(window, wire.MAX_DATA)
 
     def send_response(self, exchange: Exchange, length: bytes, fields: list[bytes], flags: int, body: bytes) -> None:
         """Send an answer's head and first content. Raises ProtocolError."""

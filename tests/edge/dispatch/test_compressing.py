@@ -116,7 +116,7 @@ def test_head_alone_leaves_at_once_and_credit_comes_back_for_what_the_applicatio
     [(_, _, _, _, _, body)] = case.answer(end=False)
     assert body == b""
     case.exchange.receive_data(0, b"x" * wire.INITIAL_WINDOW)
-    assert case.local.calls == [("window", wire.INITIAL_WINDOW)]
+    assert case.local.calls == [("window", wire.MAX_DATA)], "from here on, a piece at a time"
 
 
 def test_trailers_follow_the_compressed_content() -> None:
