@@ -6,7 +6,6 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from edge.config import all_options
 from edge.errors import ConfigError
 
 logger = logging.getLogger("edge.server")
@@ -21,8 +20,6 @@ _WITHOUT_COUNTERPART: dict[str, tuple[tuple[object, ...], str]] = {
     "timeout_notify": ((30,), "only with callback_notify; run a task of your own"),
     "callback_notify": ((None,), "run a task of your own beside the server"),
     "reset_contextvars": ((False, True), ""),
-    "ssl_version": ((None, 16, 17), "TLS 1.2 and 1.3 are served; leave it out"),
-    "ssl_ciphers": ((None, "TLSv1"), "Mozilla's intermediate ciphers are served; leave it out"),
     "ssl_context_factory": ((None,), "contexts are made here, for reload; use ssl_certfile and ssl_keyfile"),
 }
 
@@ -32,10 +29,9 @@ def options_of_keywords(keywords: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises ConfigError if one has no counterpart here, and its value asks for something.
     """
-    known = {key for option in all_options() for key in option.keys}
     options: dict[str, Any] = {}
     for name, value in _clients(keywords).items():
-        if name in _WITHOUT_COUNTERPART and name not in known:
+        if name in _WITHOUT_COUNTERPART:
             _refuse_unless_idle(name, value)
             continue
         key = _PLURALS.get(name, name)

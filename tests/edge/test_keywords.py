@@ -51,7 +51,7 @@ def test_list_of_keywords_is_that_of_the_installed_uvicorn() -> None:
         ({"http2": True}, {"http2": "auto"}),
         ({"http2": False}, {"http2": "off"}),
         ({"http2": "on"}, {"http2": "on"}),
-        ({"callback_notify": None, "ssl_version": 17}, {}),
+        ({"callback_notify": None, "reset_contextvars": True}, {}),
         ({"no_such_thing": 1}, {"no_such_thing": 1}),
         ({"ssl_ca_certs": "ca.pem", "ssl_cert_reqs": 2}, {"client_ca": "ca.pem", "client_auth": "require"}),
         (
@@ -69,7 +69,10 @@ def test_keyword_is_an_option(keywords: dict[str, Any], options: dict[str, Any])
     ("keywords", "message"),
     [
         ({"callback_notify": print}, f"callback_notify={print!r}: run a task of your own beside the server"),
-        ({"ssl_version": 2}, "ssl_version=2: TLS 1.2 and 1.3 are served; leave it out"),
+        (
+            {"ssl_context_factory": 1},
+            "ssl_context_factory=1: contexts are made here, for reload; use ssl_certfile and ssl_keyfile",
+        ),
         ({"ssl_cert_reqs": 2}, "ssl_cert_reqs=2: not with ssl_ca_certs=None; use 1 or 2, and a file of roots"),
         (
             {"ssl_cert_reqs": 3, "ssl_ca_certs": "a"},
