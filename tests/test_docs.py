@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from edge import config_site
 from edge.cli import INTERRUPTED
 from edge.config import TABLES, section_options
 from edge.config_limits import LimitSettings, TimeoutSettings
@@ -28,8 +29,8 @@ from edge.errors import ConfigError, StartError
 from edge.http import chunked, flood, frames, head, hpack_table, http2, incoming, rules, windows
 from edge.net import connection2, stream
 from edge.options import Option
-from edge.policy import forwarded
-from edge.tls import clienthello
+from edge.policy import forwarded, rate
+from edge.tls import clienthello, contexts
 from edge.toml_file import parse_document
 from edge_backend import wire
 from tests import commands_page, toml_page
@@ -164,6 +165,9 @@ def test_limit_is_documented_with_its_default_and_a_reason(option: Option) -> No
         ("answer waiting", (stream.HIGH_WATER,)),
         ("content read and dropped", (stream.LINGER_SIZE, int(stream.LINGER_TIME))),
         ("a host with its port", (rules.MAX_HOST,)),
+        ("clients of a rate", (rate.MAX_KEYS,)),
+        ("contexts of sites", (contexts.MAX_GUARDED,)),
+        ("an error page", (config_site.MAX_PAGE,)),
         ("all fields of an application's answer", (wire.MAX_FIELDS,)),
         ("field lines remembered", (head.MAX_LINES, head.MAX_LINE)),
     ],
