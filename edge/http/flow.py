@@ -20,6 +20,11 @@ LOW_WATER = 32 * 1024
 _MAX_REMEMBERED = 256
 
 
+# What may come of a request whose answer is there already. Some clients wait for room to send all of it before they
+# look at the answer (httpcore 1.0); they have this much, and half a second.
+MAX_DROPPED = 8 * 1024 * 1024
+
+
 class Stream:
     """One request and its answer, as far as framing goes."""
 
@@ -38,6 +43,7 @@ class Stream:
         "max_body",
         "received",
         "remaining",
+        "spare",
         "trailers",
         "unacknowledged",
         "waiting",
@@ -55,6 +61,7 @@ class Stream:
         self.head_size = 0  # what its head counts for while it is open
         self.ended_in = False  # the client has ended its side
         self.is_refused = False  # what still comes of the request is dropped
+        self.spare = MAX_DROPPED  # how much of it the client may still send
         self.code = Code.NO_ERROR  # with which the rest of a request is refused, once the answer is out
         self.window_out = window_out  # bytes that the client takes
         self.chunks: deque[memoryview] = deque()  # content that waits for the windows

@@ -273,7 +273,7 @@ class Http2Connection:
     def _receive_content(self, stream: Stream, body: bytes, ended: bool) -> None:
         stream.ended_in = ended
         if stream.is_refused or stream.ending:  # the answer is whole, and waits for its client
-            self._window.hand_on(None, len(body))
+            self._window.hand_on(stream, len(body))
             if ended and stream.ended_out:
                 self.sender.forget(stream)
             return
@@ -288,8 +288,8 @@ class Http2Connection:
             self._events.append(Data(stream.id, body, ended))
 
     def _refuse_content(self, stream: Stream, size: int, status: int, reason: str) -> None:
-        self._window.hand_on(None, size)
         self._refuse(stream, status, reason)
+        self._window.hand_on(stream, size)
 
     def consumed(self, number: int, size: int) -> None:
         """Let the client send `size` bytes more: so many of stream `number` were handed on, or dropped."""

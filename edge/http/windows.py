@@ -37,8 +37,10 @@ class ReceiveWindow:
             raise Http2Error(Code.FLOW_CONTROL_ERROR, "more content than the stream's window (RFC 9113 section 6.9)")
 
     def hand_on(self, stream: Stream | None, size: int) -> None:
-        """Let the client send `size` bytes more, on this stream too unless nothing more is read of it."""
-        if stream is not None and not stream.ended_in and not stream.is_refused:
+        """Let the client send `size` bytes more, on this stream too unless it ended, or enough of it was dropped."""
+        if stream is not None and (stream.is_refused or stream.ending):
+            stream.spare -= size
+        if stream is not None and not stream.ended_in and stream.spare > 0:
             stream.unacknowledged += size
             if stream.unacknowledged >= frames.DEFAULT_WINDOW // 2:
                 stream.window_in += stream.unacknowledged

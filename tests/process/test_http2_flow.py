@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from edge.http.windows import CONNECTION_WINDOW
@@ -42,6 +43,12 @@ def fill_up(client: Http2Client, number: int) -> int:
         total += sent
         client.pump_for(0.1)
     return total
+
+
+def test_client_that_sends_all_before_it_looks_gets_an_early_answer(server: Server, authority: Authority) -> None:
+    with httpx.Client(http2=True, verify=authority.client_context()) as client:
+        answer = client.post(f"https://localhost:{server.port}/.edge/health", content=bytes(2 * MIB))
+    assert (answer.status_code, answer.http_version) == (405, "HTTP/2")
 
 
 def test_large_upload_needs_no_memory(server: Server, client: Http2Client) -> None:
