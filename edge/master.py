@@ -31,6 +31,7 @@ from edge.control import ControlServer, Reply
 from edge.edges import Edge, Edges
 from edge.errors import ConfigError, EdgeError, StartError
 from edge.gate import GateState, parse_command
+from edge.inquiry import Inquiry
 from edge.keeper import KeeperProcess
 from edge.metrics import MetricsServer
 from edge.net.listener import Listener, start_listening
@@ -106,6 +107,7 @@ class Master:
         listeners = [*self._listeners, *self._metrics.listeners]
         self._upgrade = Upgrade(listeners, self._selector, self._succeeded, parts.started_in, parts.manager.variables)
         self._control = ControlServer(parts.run_dir.path, self._selector, self._command)
+        self._inquiry = Inquiry(self._workers.ask, self._workers.are_answered, self._status)
         self._reloads: dict[int, tuple[ServeSettings, Reply | None]] = {}
         self._replies: list[Reply] = []  # of reloads that edges take over
         self._signals = Signals()
@@ -159,7 +161,7 @@ class Master:
             self._handle_signals()
 
     def _timeout(self, deadline: float) -> float:
-        others = (self._keeper.deadline, self._certificates.deadline, self._manager.deadline)
+        others = (self._keeper.deadline, self._certificates.deadline, self._manager.deadline, self._inquiry.deadline)
         due = min(deadline, self._workers.deadline(), self._edges.deadline(), *others)
         return max(0.0, min(due - time.monotonic(), 60.0))
 
@@ -175,6 +177,7 @@ class Master:
                 reply.send(workers=self._workers.total)
             self._replies.clear()
         self._manager.beat(now, self._is_sound)
+        self._inquiry.due(now)
         if self._certificates.have_changed(now) and self._certificates.reload():
             self._edges.order(**self._certificates.orders)
 
@@ -377,7 +380,7 @@ class Master:
     def _command(self, name: str, arguments: dict[str, Any], reply: Reply) -> None:
         """Do what the operator asks on the control socket; see docs/reference/control.md."""
         if name == "status":
-            reply.send(**self._status())
+            self._inquiry.begin(reply, time.monotonic())
         elif name == "reload":
             self._reload(reply)
         elif name == "scale":

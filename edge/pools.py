@@ -164,6 +164,15 @@ class Pools:
         """The pool and the socket of those that edges may send requests to, by number."""
         return {number: (key, path) for key, pool in self._pools.items() for number, path in pool.paths().items()}
 
+    def ask(self) -> None:
+        """Ask all that serve how they are; `are_answered` tells when they have said it."""
+        for pool in self._pools.values():
+            pool.ask()
+
+    def are_answered(self) -> bool:
+        """True if nobody owes an answer who can give one."""
+        return all(pool.are_answered for pool in self._pools.values())
+
     def status(self) -> list[dict[str, Any]]:
         """What an operator asks of each worker, see Workers.status, and its pool."""
         return [{**row, "pool": key} for key, pool in self._pools.items() for row in pool.status()]

@@ -180,6 +180,16 @@ class Workers:
         """The sockets of those that edges may send requests to, by number."""
         return {number: worker.path for number, worker in self._workers.items() if self._pool.is_served(number)}
 
+    def ask(self) -> None:
+        """Ask those that serve how they are; `are_answered` tells when they have said it."""
+        for number in self._pool.ready_numbers:
+            self._workers[number].ask()
+
+    @property
+    def are_answered(self) -> bool:
+        """True if nobody owes an answer who can give one."""
+        return not any(self._workers[number].is_asked for number in self._pool.ready_numbers)
+
     def status(self) -> list[dict[str, Any]]:
         """What an operator asks of each: number, process, state, age in seconds, memory in bytes, open files."""
         now = time.monotonic()
@@ -191,6 +201,7 @@ class Workers:
                 "age": round(now - self._started_at[number], 1),
                 "memory": worker.memory,
                 "descriptors": worker.descriptors,
+                "tasks": worker.tasks,
             }
             for number, worker in self._workers.items()
         ]

@@ -1,9 +1,9 @@
 """The worker process: it starts a worker, lets edges connect to it, and ends it.
 
 The master hands over two sockets. On the *listener* edges connect and speak the wire. On the *control* socket the
-master sends the settings as one line and `stop` at the end, and the worker answers `ready` and the wire's version, or
-`failed` and an exit code; when the control socket closes, the master is gone and the worker ends too: no worker
-outlives its pool.
+master sends the settings as one line, `tasks` when it wants to know how many the event loop has, and `stop` at the end;
+the worker answers `ready` and the wire's version, or `failed` and an exit code, and `tasks` with a number. When the
+control socket closes, the master is gone and the worker ends too: no worker outlives its pool.
 
 Signals that go to a whole process group or cgroup (Ctrl-C, systemd, timeout(1)) are the master's to understand: a
 worker that obeyed them itself would leave before the requests that it serves.
@@ -75,8 +75,13 @@ async def _serve(worker: Worker, listener: socket.socket, control: socket.socket
     stopping = asyncio.Event()
 
     def control_readable() -> None:
+        data = b""
         with contextlib.suppress(OSError):
-            control.recv(4096)
+            data = control.recv(4096)
+        if data and b"stop" not in data:
+            with contextlib.suppress(OSError):
+                control.sendall(b"tasks %d\n" % len(asyncio.all_tasks()))
+            return
         # It is told to stop, or the master has gone: whoever is next to serve must not find us holding the
         # application's resources.
         worker.loop.remove_reader(control.fileno())

@@ -73,6 +73,10 @@ class WorkerProcess:
         self.control.sendall(settings.encode())
         self.control.setblocking(False)
         self._buffer = b""
+        self.tasks = 0
+        """How many its event loop had when it was asked last."""
+        self.is_asked = False
+        """True while it has not answered yet."""
 
     def read_report(self) -> Report | None:
         """Return what the worker has to say, None if nothing whole came yet.
@@ -86,10 +90,14 @@ class WorkerProcess:
         if not data:
             raise EOFError
         self._buffer += data
-        if b"\n" not in self._buffer:
-            return None
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        word, _, rest = line.decode("utf-8", "replace").partition(" ")
+        word = "tasks"
+        while word == "tasks":
+            if b"\n" not in self._buffer:
+                return None
+            line, _, self._buffer = self._buffer.partition(b"\n")
+            word, _, rest = line.decode("utf-8", "replace").partition(" ")
+            if word == "tasks":
+                self.tasks, self.is_asked = int(rest), False
         if word != "ready":
             code, _, message = rest.partition(" ")
             return Report(False, int(code), message)
@@ -107,6 +115,12 @@ class WorkerProcess:
         if status < 0:
             return f"killed by {signal.Signals(-status).name}"
         return f"exit code {status}"
+
+    def ask(self) -> None:
+        """Ask how many tasks its event loop has."""
+        with contextlib.suppress(OSError):
+            self.control.sendall(b"tasks\n")
+            self.is_asked = True
 
     def stop(self) -> None:
         """Ask it to finish what runs and to end."""

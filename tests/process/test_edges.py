@@ -80,15 +80,28 @@ def settled(folder: Path) -> list[dict[str, Any]] | None:
 
 def test_status_counts_what_runs_and_waits(tmp_path: Path) -> None:
     with serving(tmp_path, APPLICATION, "--worker-concurrency", "1") as server:
+        [idle] = [worker["tasks"] for worker in status(tmp_path)["workers"]]
         clients = [RawClient(server.port) for _ in range(3)]
         for client in clients:
             client.send(b"GET /gate HTTP/1.1\r\nHost: localhost\r\n\r\n")
         wait_until(lambda: status(tmp_path)["queue"] == 2, "two wait")
         found = status(tmp_path)
-        assert [worker["in_flight"] for worker in found["workers"]] == [1]
+        assert [(worker["in_flight"], worker["tasks"]) for worker in found["workers"]] == [(1, idle + 1)]
         assert [item["connections"] for item in found["edges"]] == [3]
         (tmp_path / "open").touch()
         for client in clients:
             assert client.receive_response()[0] == 200
             client.sock.close()
         assert ask(server.port)[0] == 200
+        wait_until(lambda: status(tmp_path)["workers"][0]["tasks"] == idle, "no task of a request is left")
+
+
+def test_status_does_not_wait_for_a_worker_that_hangs(tmp_path: Path) -> None:
+    with serving(tmp_path, APPLICATION, "--worker-timeout", "60") as server:
+        [worker] = server.workers()
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            assert status(tmp_path)["workers"][0]["pid"] == worker
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        wait_until(lambda: status(tmp_path)["workers"][0]["tasks"] > 0, "it answers again")
