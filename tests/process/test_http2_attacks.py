@@ -15,6 +15,7 @@ from hpack import Encoder
 from edge.http.flood import MAX_ERRORS, NOISE
 from edge.http.http2 import MAX_HEADS, MAX_REPLIES
 from edge.net.stream import LINGER_SIZE
+from edge_backend import wire
 from tests.process.http2_client import (
     ACK,
     APPLICATION,
@@ -71,6 +72,7 @@ class Siege:
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._be_honest)
         self._failure: BaseException | None = None
+        self.most_memory = MOST_MEMORY
         self.served = 0
         self.slowest = 0.0
         self.calls: dict[str, int] = {}
@@ -100,7 +102,7 @@ class Siege:
             f"honest client: {self.served} answers, the slowest in {self.slowest * 1000:.0f} ms"
         )
         assert cpu < MOST_CPU
-        assert memory < MOST_MEMORY
+        assert memory < self.most_memory
 
     def called(self, name: str) -> int:
         """Return how often a part of the application was called since the attack began."""
@@ -304,6 +306,8 @@ def test_pings_whose_answers_nobody_takes_do_not_gather(siege: Siege, attacker: 
 def test_answers_whose_client_takes_next_to_nothing_are_ended(
     siege: Siege, server: Server, authority: Authority, drip: int
 ) -> None:
+    # Each answer may have so much at the edge, which frees the worker; all connections together have a bound as well.
+    siege.most_memory += STREAMS * wire.INITIAL_WINDOW
     with Attacker(server, authority, settings(4, 0)) as attacker:
         numbers = range(1, 2 * STREAMS, 2)
         attacker.send(b"".join([head(number, payload=block("/large/1000000")) for number in numbers]))
