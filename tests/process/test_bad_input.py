@@ -101,7 +101,7 @@ def assert_refused(attempt: Attempt, message: str) -> None:
         ),
         pytest.param(
             ("application:number",),
-            "application 'application:number': 'int' cannot be called; name an ASGI application",
+            "application 'application:number': 'int' cannot be called; name an ASGI or WSGI application",
             id="not-callable",
         ),
         pytest.param(("application.py",), "'application.py': a file, not a module; use application:app", id="file"),

@@ -26,7 +26,9 @@ def start(folder: Path, script: str, **environ: str) -> subprocess.Popen[str]:
     program = folder / "program"
     program.mkdir()
     (program / "application.py").write_text(HELLO)
-    (program / "main.py").write_text(f"import edge\n{script}\n")
+    # Whoever runs tests in the background of a shell without job control has SIGINT ignored, and so has what they start.
+    own = "import edge, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    (program / "main.py").write_text(f"{own}{script}\n")
     environment = clean_environment(EDGE_HOME=str(folder), EDGE_WORKERS="1", EDGE_EDGES="1", **environ)
     return subprocess.Popen(
         [sys.executable, "program/main.py"],
