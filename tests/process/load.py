@@ -135,7 +135,7 @@ class Connection:
 
 
 class WebSocket:
-    """A WebSocket of one thread: a connection of the ssl module is not meant to be read and written by two at a time."""
+    """A WebSocket of one thread: a connection of the ssl module is not meant to be read and written by two at once."""
 
     def __init__(self, port: int, context: ssl.SSLContext) -> None:
         self._client = RawClient(port, context)

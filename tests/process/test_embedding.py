@@ -26,7 +26,7 @@ def start(folder: Path, script: str, **environ: str) -> subprocess.Popen[str]:
     program = folder / "program"
     program.mkdir()
     (program / "application.py").write_text(HELLO)
-    # Whoever runs tests in the background of a shell without job control has SIGINT ignored, and so has what they start.
+    # A shell without job control has SIGINT ignored in what it runs in the background, and in all that this starts.
     own = "import edge, signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
     (program / "main.py").write_text(f"{own}{script}\n")
     environment = clean_environment(EDGE_HOME=str(folder), EDGE_WORKERS="1", EDGE_EDGES="1", **environ)
