@@ -304,6 +304,10 @@ class Exchange:
                 self._wait_for_end(flags, body)
                 return
             fields = without_hop(fields)
+        self.respond(status, parts[1], fields, flags, body)
+
+    def respond(self, status: int, length: bytes, fields: list[bytes], flags: int, body: bytes) -> None:
+        """Answer: whoever does has made sure that status, length and fields are valid and may leave, and are due."""
         self.answered = True
         self._kept = b""
         self.status = status
@@ -313,7 +317,7 @@ class Exchange:
             if status == 101:
                 self._client.send_upgrade(self, fields)
                 return
-            self._client.send_response(self, parts[1], fields, flags, body)
+            self._client.send_response(self, length, fields, flags, body)
         except ProtocolError as error:
             self._break_off(error.reason)
             return
@@ -337,17 +341,6 @@ class Exchange:
             self._client.files.send(self, *self._promise)
         elif self.link is not None and body:
             self.link.open_window(self, len(body))
-
-    def respond(self, status: int, length: bytes, fields: list[bytes], flags: int, body: bytes) -> None:
-        """Whoever stands in a worker's place in this process answers; unlike a worker's, it is as it says it is."""
-        self.answered = True
-        self._kept = b""
-        self.status = status
-        self._client.send_response(self, length, fields, flags, body)
-        if flags & wire.END:
-            self._end()
-        else:
-            self.grant(len(body))
 
     def receive_data(self, flags: int, body: bytes) -> None:
         """The worker sends content of the answer, or bytes of a WebSocket."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from edge.http.chunked import ChunkedDecoder
 from edge.http.events import ProtocolError
@@ -19,10 +19,11 @@ from edge_backend import wire
 MAX_HEAD: Final = 64 * 1024
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t -~\x80-\xff]*)?")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")
-_BODILESS: Final = (b"204", b"304")
+_BODILESS: Final = (204, 304)
 _OWN_FLAGS: Final = {b"date": wire.HAS_DATE, b"server": wire.HAS_SERVER}
-# Lines that were read are remembered, so many of them: servers repeat most of theirs in each answer.
+# Heads that were read are remembered, so many of them and up to this size: servers repeat most of theirs all the time.
 _MEMORY: Final = 256
+_LONGEST: Final = 1024
 
 
 class _State(Enum):
@@ -34,15 +35,15 @@ class _State(Enum):
     DONE = 6
 
 
-class AnswerHead:
-    """The final head of an answer: `encoded` as a worker would send it, and the flags of that frame."""
+class AnswerHead(NamedTuple):
+    """The final head of an answer."""
 
-    __slots__ = ("encoded", "flags", "status")
-
-    def __init__(self, status: bytes, encoded: bytes, flags: int) -> None:
-        self.status = status
-        self.encoded = encoded
-        self.flags = flags
+    status: int
+    length: bytes  # of the content, empty when nobody knows
+    fields: tuple[bytes, ...]  # names and values in turn; without those that frame, or end at the next hop
+    flags: int  # those of a worker's head: edge_backend.wire
+    is_chunked: bool
+    keeps_open: bool  # the connection may carry another request
 
 
 class AnswerReader:
@@ -97,44 +98,30 @@ class AnswerReader:
                 if len(self._buffer) >= MAX_HEAD:
                     raise ProtocolError(502, f"the upstream's head is longer than {MAX_HEAD} bytes")
                 return None, b""
-            lines = self._buffer[:end].split(b"\r\n")
+            block = self._buffer[:end]
             self._buffer = self._buffer[end + 4 :]
-            match = _STATUS_LINE.fullmatch(lines[0])
-            if match is None:
-                raise ProtocolError(502, f"the upstream's status line {lines[0][:60]!r} is none of HTTP/1.1")
-            if match[2][:1] != b"1" or match[2] == b"101":
+            head = _read_head(block) if end <= _LONGEST else _read_head.__wrapped__(block)
+            if head.status >= 200 or head.status == 101:
                 break  # 100 and 103 are for the edge, which has not asked for them
         data, self._buffer = self._buffer, b""
-        return self._read_head(match[1], match[2], lines[1:]), data
+        self._begin_content(head)
+        return head, data
 
-    def _read_head(self, minor: bytes, status: bytes, lines: list[bytes]) -> AnswerHead:
-        fields = _Fields()
-        own = fields.lines
-        for raw in lines:
-            line, is_for_us = _read_line(raw)
-            if is_for_us:
-                fields.take(line)
-            else:
-                own.append(line)
-        fields.check()
-        length, connection = fields.length, fields.connection
-        self._keeps_open = b"close" not in connection and (minor == b"1" or b"keep-alive" in connection)
-        if status == b"101":
+    def _begin_content(self, head: AnswerHead) -> None:
+        status, length = head.status, head.length
+        self._keeps_open = head.keeps_open
+        if status == 101:
             if not self._wants_upgrade:
                 raise ProtocolError(502, "the upstream changes the protocol, which nobody asked for")
             self._state, self._keeps_open = _State.OPAQUE, False
-            length = b""
         elif self._is_head or status in _BODILESS or length == b"0":
             self._state = _State.DONE
-        elif fields.codings:
+        elif head.is_chunked:
             self._state, self._chunks = _State.CHUNKED, ChunkedDecoder()
         elif length:
             self._state, self._remaining = _State.LENGTH, int(length)
         else:
             self._state, self._keeps_open = _State.UNTIL_CLOSE, False
-        if connection:
-            own = [line for line in own if line.partition(b"\n")[0] not in connection]  # RFC 9110 section 7.6.1
-        return AnswerHead(status, b"\n".join((status, length, *own)), fields.flags)
 
     def _receive_content(self, data: bytes) -> bytes:
         if self._state is _State.LENGTH:
@@ -160,21 +147,45 @@ class AnswerReader:
         return content
 
 
+@lru_cache(maxsize=_MEMORY)
+def _read_head(block: bytes) -> AnswerHead:
+    """Return what a head says, read without the empty line at its end.
+
+    Raises ProtocolError if two readers could take it for two things.
+    """
+    status_line, *lines = block.split(b"\r\n")
+    match = _STATUS_LINE.fullmatch(status_line)
+    if match is None:
+        raise ProtocolError(502, f"the upstream's status line {status_line[:60]!r} is none of HTTP/1.1")
+    fields = _Fields()
+    for line in lines:
+        fields.take(line)
+    fields.check()
+    return AnswerHead(
+        status=int(match[2]),
+        length=fields.length if match[2] != b"101" else b"",
+        fields=fields.kept(),
+        flags=fields.flags,
+        is_chunked=bool(fields.codings),
+        keeps_open=b"close" not in fields.connection and (match[1] == b"1" or b"keep-alive" in fields.connection),
+    )
+
+
 class _Fields:
     """What the fields of a head come to."""
 
-    __slots__ = ("codings", "connection", "flags", "length", "lines")
+    __slots__ = ("_kept", "codings", "connection", "flags", "length")
 
     def __init__(self) -> None:
-        self.lines: list[bytes] = []  # those that go on: name, LF, value
         self.length = b""
         self.codings: list[bytes] = []
         self.connection: list[bytes] = []
         self.flags = 0
+        self._kept: list[tuple[bytes, bytes]] = []
 
     def take(self, line: bytes) -> None:
-        """Take a field that frames, or is for us."""
-        name, _, value = line.partition(b"\n")
+        """Take a field."""
+        name, value = _split_line(line)
         if name == b"content-length":
             if not _LENGTH.fullmatch(value) or (self.length and self.length != value):
                 raise ProtocolError(502, f"the upstream's Content-Length {value[:40]!r} is not one number")
@@ -183,9 +194,9 @@ class _Fields:
             self.codings += parse_list(value.lower())
         elif name == b"connection":
             self.connection += parse_list(value.lower())
-        elif name in _OWN_FLAGS:
-            self.flags |= _OWN_FLAGS[name]
-            self.lines.append(line)
+        elif not is_response_hop(name):
+            self.flags |= _OWN_FLAGS.get(name, 0)
+            self._kept.append((name, value))
 
     def check(self) -> None:
         """Raise ProtocolError if two readers could take the framing for two things."""
@@ -196,16 +207,14 @@ class _Fields:
         if self.length:
             self.length = b"%d" % int(self.length)
 
+    def kept(self) -> tuple[bytes, ...]:
+        """Return the fields that go on: not those that Connection names (RFC 9110 section 7.6.1)."""
+        return tuple(part for field in self._kept if field[0] not in self.connection for part in field)
 
-@lru_cache(maxsize=_MEMORY)
-def _read_line(line: bytes) -> tuple[bytes, bool]:
-    """Return a field as name, LF and value, and whether `_Fields.take` has to look at it.
 
-    Servers repeat most of their lines in each answer.
-    """
+def _split_line(line: bytes) -> tuple[bytes, bytes]:
     raw, colon, value = line.partition(b":")
     name, value = raw.lower(), value.strip(b" \t")
     if not colon or not is_token(name) or not is_field_value(value):
         raise ProtocolError(502, f"the upstream's field {line[:60]!r} is not a name and a value")
-    is_for_us = name in (b"content-length", *_OWN_FLAGS) or (is_response_hop(name) and not name.startswith(b"x-"))
-    return b"%b\n%b" % (name, value), is_for_us
+    return name, value

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import secrets
+from collections.abc import Iterator, Sequence
 from time import monotonic
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from edge.dispatch.exchange import Exchange
 from edge.http.events import ProtocolError
@@ -14,6 +15,8 @@ from edge.http.websocket import accept_key
 from edge.upstream.answer import AnswerHead, AnswerReader
 from edge.upstream.request import encode_chunk, encode_request, is_chunked
 from edge_backend import wire
+
+_ACCEPT: Final = b"sec-websocket-accept"
 
 
 class Owner(Protocol):
@@ -177,8 +180,8 @@ class UpstreamConnection(asyncio.Protocol):
     # Below: how.
 
     def _begin_answer(self, exchange: Exchange, head: AnswerHead) -> None:
-        if head.status == b"101":
-            head.encoded = _check_accept(head.encoded, accept_key(self._key))
+        if head.status == 101:
+            _check_accept(head.fields, accept_key(self._key))
         self._has_answered = True
         self._owner.succeeded()
 
@@ -191,7 +194,8 @@ class UpstreamConnection(asyncio.Protocol):
             self._transport.pause_reading()
         flags = wire.END if is_end else 0
         if head is not None:
-            exchange.receive_response(flags | head.flags, head.encoded, content)
+            fields = list(head.fields) if head.status != 101 else _without_accept(head.fields)
+            exchange.respond(head.status, head.length, fields, flags | head.flags, content)
         elif content or is_end:
             exchange.receive_data(flags, content)
         if is_end and not self._is_lost:
@@ -228,18 +232,16 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.receive_credit(owed)
 
 
-def _check_accept(encoded: bytes, accept: bytes) -> bytes:
-    """Return the head of a 101 without the proof that it answers our key; the client's end makes its own.
-
-    Raises ProtocolError: it is not our key's (RFC 6455 section 4.1).
-    """
-    parts = encoded.split(b"\n")
-    kept, found = parts[:2], b""
-    for name, value in zip(parts[2::2], parts[3::2], strict=True):
-        if name == b"sec-websocket-accept":
-            found = value
-        else:
-            kept += (name, value)
-    if found != accept:
+def _check_accept(fields: Sequence[bytes], accept: bytes) -> None:
+    """Raise ProtocolError if a 101 has no proof that it answers our key (RFC 6455 section 4.1)."""
+    if [value for name, value in _pairs(fields) if name == _ACCEPT] != [accept]:
         raise ProtocolError(502, "the upstream's Sec-WebSocket-Accept does not answer the key that it got")
-    return b"\n".join(kept)
+
+
+def _without_accept(fields: Sequence[bytes]) -> list[bytes]:
+    """Return the fields of a 101 without the proof: the client had another key, and its end makes its own."""
+    return [part for field in _pairs(fields) if field[0] != _ACCEPT for part in field]
+
+
+def _pairs(fields: Sequence[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    return zip(fields[::2], fields[1::2], strict=True)
