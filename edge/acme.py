@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.account import let_in
 from edge.config_acme import AcmeSettings
-from edge.config_tls import KEY_PASSWORD_VARIABLES, CertificateFiles
+from edge.config_tls import CertificateFiles
 from edge.errors import ConfigError
 from edge_backend.identity import Identity
 from edge_certs.challenges import ChallengeStore
@@ -27,9 +27,6 @@ from edge_certs.x509 import Certificate, parse_chain
 
 logger = logging.getLogger("edge.master")
 
-# A secret of the operator's that workers have no use for.
-SECRET_VARIABLES = frozenset(("EDGE_ACME_EAB_KEY", *KEY_PASSWORD_VARIABLES))
-
 
 class KeptCertificates:
     """The certificates that are ordered and renewed: those that are there, and placeholders for those that are not."""
@@ -40,14 +37,12 @@ class KeptCertificates:
         self._lineages = [(storage.lineage(each.names[0]), each.names) for each in keeper.certificates]
 
     @classmethod
-    def open(cls, settings: AcmeSettings, environ: Mapping[str, str], log_level: str) -> KeptCertificates | None:
-        """Return what `settings` want kept, None for nothing; the folder for it is there then.
+    def open(cls, settings: AcmeSettings, environ: Mapping[str, str], log_level: str) -> KeptCertificates:
+        """Return what `settings` want kept; the folder for it is there then.
 
         Raises CertificateError: a name cannot be in a certificate, or the folder cannot be used; ConfigError: a name is
         given twice, or what the authority gave its customer is not base64url.
         """
-        if not settings.certificates:
-            return None
         keeper = keeper_settings(settings, edge_home(environ), log_level)
         Storage(keeper.home).check()
         return cls(keeper)
@@ -176,8 +171,3 @@ def keeper_settings(settings: AcmeSettings, home: Path, log_level: str) -> Keepe
     if twice := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"--acme: {twice[0]!r} is given twice; leave out one")
     return KeeperSettings(home, authority, wanted, log_level)
-
-
-def without_secret(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without what only the authority, or the one who reads keys, is to hear."""
-    return {name: value for name, value in environ.items() if name not in SECRET_VARIABLES}

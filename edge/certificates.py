@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from edge.acme import KeptCertificates
 from edge.config_tls import CertificateFiles, TlsSettings
 from edge.tls.sni import SiteNames
 from edge_certs.ca import LocalAuthority
@@ -18,6 +18,9 @@ from edge_certs.files import edge_home, read_file
 from edge_certs.intermediate import Intermediate
 from edge_certs.leaf import HOST
 from edge_certs.x509 import Certificate, read_certificate, show_time
+
+if TYPE_CHECKING:
+    from edge.acme import KeptCertificates
 
 DEV_NAMES = ("localhost", "*.localhost", "127.0.0.1", "::1")
 

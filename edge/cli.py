@@ -1,20 +1,13 @@
 """The command line: arguments to settings, failures to one line and an exit code."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
 
-from edge import __version__, cli_control
-from edge.cli_cert.group import cert_group
-from edge.cli_check import check_command
-from edge.cli_compat import group as cli_compat
-from edge.cli_completion import completion_command
-from edge.cli_compose import compose_group
-from edge.cli_config import config_command
+from edge import __version__
 from edge.cli_options import parameters, switch_flags, take
-from edge.cli_trust.group import trust_group
 from edge.config import SECTIONS, section_options
 from edge.config_foreign import advice_for
 from edge.envfile import read_settings
@@ -47,6 +40,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def program() -> click.Group:
+    """Return the `edge` command with all the commands below it."""
+    _program.load()
+    return _program
+
+
 def _serve(**parameters: Any) -> int:
     started_in = os.getcwd()
     given = take(parameters)
@@ -61,7 +60,29 @@ def _serve(**parameters: Any) -> int:
         raise ConfigError(str(error)) from error
 
 
-@click.group("edge", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+class _Program(click.Group):
+    """Loads the commands besides `serve` when one of them is used: a server does without them all its life."""
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.commands:
+            self.load()
+        return super().get_command(ctx, cmd_name)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self.load()
+        return super().list_commands(ctx)
+
+    def load(self) -> None:
+        for command in _other_commands() if len(self.commands) == 1 else ():
+            self.add_command(command)
+
+
+@click.group(
+    "edge",
+    cls=_Program,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(__version__, message="edge %(version)s")
 @click.pass_context
 def _program(context: click.Context) -> int:
@@ -136,16 +157,21 @@ serve_command = click.Command(
     help=_SERVE_HELP,
 )
 _program.add_command(serve_command)
-for command in cli_compat.commands(
-    lambda words: int(serve_command.main(words, "edge serve", standalone_mode=False) or 0),
-    lambda words: int(check_command.main(words, "edge check", standalone_mode=False) or 0),
-):
-    _program.add_command(command)
-_program.add_command(check_command)
-_program.add_command(config_command)
-_program.add_command(cert_group)
-_program.add_command(compose_group)
-_program.add_command(trust_group)
-_program.add_command(completion_command(_program))
-for command in cli_control.COMMANDS:
-    _program.add_command(command)
+
+
+def _other_commands() -> Iterator[click.Command]:
+    from edge import cli_control
+    from edge.cli_cert.group import cert_group
+    from edge.cli_check import check_command
+    from edge.cli_compat import group as cli_compat
+    from edge.cli_completion import completion_command
+    from edge.cli_compose import compose_group
+    from edge.cli_config import config_command
+    from edge.cli_trust.group import trust_group
+
+    yield from cli_compat.commands(
+        lambda words: int(serve_command.main(words, "edge serve", standalone_mode=False) or 0),
+        lambda words: int(check_command.main(words, "edge check", standalone_mode=False) or 0),
+    )
+    yield from (check_command, config_command, cert_group, compose_group, trust_group, completion_command(_program))
+    yield from cli_control.COMMANDS

@@ -7,6 +7,7 @@ Replacement comes before removal here too: new settings fork new edges, and when
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import logging
 import os
@@ -229,6 +230,10 @@ class Edges:
         ours, theirs = socket.socketpair()
         sys.stdout.flush()
         sys.stderr.flush()
+        # A page of memory is shared until one of the two writes to it, and the collector writes to what it looks at: it
+        # need not look again at what is here by now, neither there nor here. That saves 10 MB.
+        gc.collect()
+        gc.freeze()
         pid = os.fork()
         if pid == 0:
             self._be_edge(ours, theirs)

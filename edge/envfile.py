@@ -13,6 +13,7 @@ from dotenv.parser import parse_stream
 
 from edge.config import NO_FILE, TABLES, ServeSettings, build_settings, config_file, env_files, find_given, start_folder
 from edge.config_sites import AppPlan, SitePlan
+from edge.config_tls import KEY_PASSWORD_VARIABLES
 from edge.config_toml import FileText, read_text
 from edge.errors import ConfigError
 from edge.given import Given
@@ -20,6 +21,8 @@ from edge.toml_file import read_document
 
 # The file that commands find by themselves.
 FILE = "edge.toml"
+# What only an authority, or the process that reads keys, is to hear.
+_SECRETS = frozenset(("EDGE_ACME_EAB_KEY", *KEY_PASSWORD_VARIABLES))
 
 
 def read_settings(values: Mapping[str, object], environ: Mapping[str, str]) -> ServeSettings:
@@ -115,3 +118,8 @@ def read_env_files(files: Iterable[Path]) -> dict[str, str]:
         values = dotenv_values(stream=io.StringIO(text))
         found |= {name: value for name, value in values.items() if value is not None}
     return found
+
+
+def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without the operator's secrets that workers have no use for."""
+    return {name: value for name, value in environ.items() if name not in _SECRETS}

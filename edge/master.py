@@ -24,11 +24,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from edge.acme import without_secret
 from edge.config import ServeSettings
 from edge.config_pool import MAX_PROCESSES
 from edge.control import ControlServer, Reply
 from edge.edges import Edge, Edges
+from edge.envfile import without_secrets
 from edge.errors import ConfigError, EdgeError, StartError
 from edge.gate import GateState, parse_command
 from edge.inquiry import Inquiry
@@ -98,7 +98,7 @@ class Master:
         self._manager = parts.manager
         self._is_program = parts.is_program
         self._selector = selectors.DefaultSelector()
-        self._keeper = KeeperProcess(parts.keeper, without_secret(os.environ))
+        self._keeper = KeeperProcess(parts.keeper, without_secrets(os.environ))
         self._identity = parts.identity
         plans = plans_for(settings, parts.identity)
         self._workers = Pools(plans, parts.run_dir.path, self._selector, self._workers_changed, self._settled)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from edge.acme import KeptCertificates
 from edge.certificates import CertificateWatch, load_certificates, watched_files
 from edge.config_sites import SitePlan
 from edge.config_tls import TlsSettings
@@ -16,6 +15,9 @@ from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 from edge.tls.guards import Guard
 from edge_certs.errors import CertificateError
 from edge_certs.x509 import Certificate
+
+if TYPE_CHECKING:
+    from edge.acme import KeptCertificates
 
 logger = logging.getLogger("edge.master")
 

@@ -7,10 +7,10 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from edge.access_output import give_file, open_output
 from edge.account import find_identity
-from edge.acme import KeptCertificates
 from edge.certificates import CertificateWatch, DevMaker, load_certificates, watched_files
 from edge.config import ServeSettings
 from edge.config_logs import LogSettings
@@ -28,8 +28,10 @@ from edge.tls.contexts import TlsServer, offer_for
 from edge.tls.making import MadeSites
 from edge.upgrade import Predecessor, stand_in
 from edge_backend.identity import Identity
-from edge_certs.challenges import HTTP_01
 from edge_certs.x509 import Certificate
+
+if TYPE_CHECKING:
+    from edge.acme import KeptCertificates
 
 logger = logging.getLogger("edge.server")
 
@@ -68,7 +70,7 @@ def serve(
         if predecessor is None:
             run_dir.take()
         if kept is not None and all(listener.tls for listener in listeners if not listener.is_metrics):
-            kept = kept.without(HTTP_01)
+            kept = kept.without("http-01")
         served = ServedCertificates(settings.tls, tls, watch, kept, certificates, settings.sites)
         keeper = kept.keeper if kept is not None else None
         parts = Parts(
@@ -148,6 +150,11 @@ def _set_up_logs(settings: LogSettings, identity: Identity | None) -> None:
 
 
 def _kept(settings: ServeSettings, identity: Identity | None) -> KeptCertificates | None:
+    if not settings.acme.certificates:
+        return None
+    # What speaks with an authority is a megabyte that other servers do without.
+    from edge.acme import KeptCertificates
+
     kept = KeptCertificates.open(settings.acme, os.environ, settings.logs.level)
     if kept is not None and identity is not None:
         kept.share(identity)

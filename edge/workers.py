@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from edge.account import refuse_unable
-from edge.acme import without_secret
 from edge.config import ServeSettings
 from edge.config_sites import AppPlan
+from edge.envfile import without_secrets
 from edge.errors import ConfigError
 from edge.observe import wants_colors
 from edge.trust import WorkerTrust, worker_trust
@@ -325,7 +325,7 @@ def _plan(settings: ServeSettings, app: AppPlan, identity: Identity | None) -> P
     # What is said of one application is said on purpose: it is stronger than what the whole server was started with.
     own = {**development, **dict(app.application.variables), **app.variables}
     user = identity.variables if identity is not None else {}
-    environ = without_secret({**settings.variables, **os.environ, **user, **own})
+    environ = without_secrets({**settings.variables, **os.environ, **user, **own})
     if identity is not None:
         refuse_unable(identity, app.python or sys.executable, environ)
     return Plan(settings, app, worker_trust(environ, identity), identity)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from edge.cli import _program, serve_command
+from edge.cli import program, serve_command
 from tests.options_page import shown
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/reference/commands.md"
@@ -31,7 +31,7 @@ What they do: certificates, [edge cert](cert.md); roots for outbound HTTPS, [tru
 
 def commands_page() -> str:
     """Return the text of the page."""
-    return "\n\n".join([_HEAD.rstrip(), *(_section(name, command) for name, command in leaves(_program))]) + "\n"
+    return "\n\n".join([_HEAD.rstrip(), *(_section(name, command) for name, command in leaves(program()))]) + "\n"
 
 
 def leaves(group: click.Group, before: str = "edge") -> Iterator[tuple[str, click.Command]]:

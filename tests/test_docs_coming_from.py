@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.cli import _program, main, serve_command
+from edge.cli import main, program, serve_command
 from edge.config import section_options
 from edge.config_foreign import ADVICE, ForeignSettings, advice_for
 from tests.process.server import DEADLINE, ROOT
@@ -108,7 +108,7 @@ def commands() -> Iterator[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "command"), list(commands()))
 def test_command_that_replaces_another_is_accepted(page: str, command: str) -> None:
     arguments = shlex.split(command)[2:]
-    parsed = serve_command.make_context("serve", arguments, parent=_program.make_context("edge", ["serve"]))
+    parsed = serve_command.make_context("serve", arguments, parent=program().make_context("edge", ["serve"]))
     assert parsed.params["app"] or parsed.params["paste"]
 
 

@@ -11,7 +11,7 @@ import click
 import pytest
 
 import edge
-from edge.cli import _program, serve_command
+from edge.cli import program, serve_command
 from edge.cli_options import given_flags
 from edge.envfile import read_settings
 from edge.errors import ConfigError
@@ -181,7 +181,7 @@ def words_of(command: str) -> list[str]:
 def accept(command: str) -> None:
     """Hold a command of edge to its own parser. What is only named, a command or an option, has to be there."""
     _, *words = words_of(command)
-    found: click.Command = _program
+    found: click.Command = program()
     while isinstance(found, click.Group) and words and not words[0].startswith("-"):
         assert words[0] in found.commands, command
         found = found.commands[words.pop(0)]
@@ -231,7 +231,7 @@ def test_what_is_called_from_python_is_there(page: str) -> None:
 
 def test_every_command_of_edge_is_run_by_a_test_and_documented() -> None:
     everything = " ".join(" ".join(text.split()) for text in PAGES.values())
-    for command in [name.removeprefix("edge ") for name, _ in leaves(_program)]:
+    for command in [name.removeprefix("edge ") for name, _ in leaves(program())]:
         assert command in RUN_BY, command
         assert f"edge {command}" in everything or f"| `{command.split()[-1]}" in everything, command
     for command, path in RUN_BY.items():

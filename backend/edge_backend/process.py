@@ -25,7 +25,6 @@ from . import wire
 from .certifi_hook import answer_certifi
 from .errors import LoadError, StartupError
 from .loader import application_traceback, cause_of, load_application
-from .log_config import apply_log_config
 from .log_formatters import ColorFormatter
 from .loops import loop_factory
 from .settings import DUMP_SIGNAL, WorkerSettings
@@ -133,6 +132,9 @@ def main(listener_fd: int, control_fd: int) -> int:
     async def run() -> int:
         return await run_worker(settings, listener, control)
 
+    if settings.log_config:
+        # Not always: it brings a megabyte of the standard library. Not later: --pythonpath may hide some of that.
+        from .log_config import apply_log_config
     sys.path[:0] = settings.python_path
     try:
         if settings.log_config:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.acme import KeptCertificates, without_secret
+from edge.acme import KeptCertificates
 from edge.config_acme import AcmeSettings
 from edge.errors import ConfigError
 from edge_certs.errors import CertificateError
@@ -22,20 +22,13 @@ NOW = datetime.now(UTC)
 
 def kept(home: Path, *certificates: tuple[str, ...], **more: object) -> KeptCertificates:
     settings = AcmeSettings(certificates or (("shop.test",),), **more)  # type: ignore[arg-type]
-    found = KeptCertificates.open(settings, {"EDGE_HOME": str(home)}, "info")
-    assert found is not None
-    return found
+    return KeptCertificates.open(settings, {"EDGE_HOME": str(home)}, "info")
 
 
 def install(home: Path, *names: str) -> bytes:
     leaf = forge(*names, dates=(NOW, NOW.replace(year=NOW.year + 1)))
     Storage(home).lineage(names[0]).install(leaf.pem, leaf.key_pem)
     return leaf.pem
-
-
-def test_nothing_is_kept_where_nothing_is_wanted(tmp_path: Path) -> None:
-    assert KeptCertificates.open(AcmeSettings(), {"EDGE_HOME": str(tmp_path / "home")}, "info") is None
-    assert not (tmp_path / "home").exists()
 
 
 def test_placeholder_serves_each_name_without_a_certificate(tmp_path: Path) -> None:
@@ -78,7 +71,6 @@ def test_settings_become_what_the_keeper_has_to_know(tmp_path: Path) -> None:
         ca_root=str(tmp_path / "ca.pem"),
     )
     found = KeptCertificates.open(settings, {"EDGE_HOME": str(tmp_path / "home")}, "debug")
-    assert found is not None
     keeper = found.keeper
     assert [each.names for each in keeper.certificates] == [("shop.test", "*.shop.test"), ("2001:db8::1",)]
     assert {(each.profile, each.root, each.dns_hook) for each in keeper.certificates} == {
@@ -151,7 +143,3 @@ def test_status_says_what_is_known(tmp_path: Path) -> None:
     assert second["status"] == "failed"
     assert "damaged" in str(second["last_error"])
     assert third == {"name": "c.test", "status": "missing", "last_error": ""}
-
-
-def test_secret_of_the_operator_stays_with_the_master() -> None:
-    assert without_secret({"EDGE_ACME_EAB_KEY": "a2V5", "PATH": "/bin"}) == {"PATH": "/bin"}

@@ -192,6 +192,16 @@ def test_help_loads_neither_the_server_nor_its_libraries() -> None:
     assert done.stderr == "\n"
 
 
+def test_server_does_without_other_commands_and_what_it_was_not_asked_for() -> None:
+    code = (
+        "import sys; from edge.cli import main; main(['serve', '--cert', 'none.pem', 'app:app']); "
+        "print(*sorted(name for name in sys.modules if name.startswith(('edge.cli_', 'edge.acme', 'edge_certs.acme'))))"
+    )
+    done = run("-c", code)
+    assert "none.pem" in done.stderr
+    assert done.stdout.split() == ["edge.cli_options"]
+
+
 def test_module_runs_as_the_command_and_exits_with_its_code() -> None:
     done = run("-m", "edge", "serve", "--port", "70000", "app:app")
     assert (done.returncode, done.stdout) == (2, "")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.envfile import enter_folder, read_env_files, read_settings, read_sources, with_file_here
+from edge.envfile import enter_folder, read_env_files, read_settings, read_sources, with_file_here, without_secrets
 from edge.errors import ConfigError
 from edge.given import Given
 
@@ -126,3 +126,7 @@ def test_directory_to_go_to_is_entered_before_a_file_is_looked_for(
 def test_wrong_value_of_what_is_read_first_is_refused_as_any_other() -> None:
     with pytest.raises(ConfigError, match=r"^config=7: not a path"):
         read_settings({"app": "shop:app", "config": 7}, {})
+
+
+def test_secret_of_the_operator_stays_with_the_master() -> None:
+    assert without_secrets({"EDGE_ACME_EAB_KEY": "a2V5", "PATH": "/bin"}) == {"PATH": "/bin"}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.process.load import APPLICATION, Connection, Load
 from tests.process.server import DEADLINE, Authority, RawClient, serving, wait_until
@@ -42,6 +45,16 @@ def test_no_connection_is_refused_while_edges_are_killed(tmp_path: Path, authori
             done.set()
             thread.join(DEADLINE)
     assert refused == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="smaps_rollup, which says what is shared, is Linux's")
+def test_edge_shares_most_of_its_memory_with_the_master(tmp_path: Path, authority: Authority) -> None:
+    with serving(tmp_path, APPLICATION, authority=authority) as server:
+        with Connection(server.port, authority.client_context()) as client:
+            assert client.ask("GET", "/").status == 200
+        rows = Path(f"/proc/{server.edges()[0]}/smaps_rollup").read_text().splitlines()[1:]
+        size = {name: int(value.split()[0]) for name, value in (row.split(":") for row in rows)}
+        assert size["Shared_Dirty"] > size["Private_Dirty"]
 
 
 def test_only_the_connections_of_a_killed_edge_break(tmp_path: Path, authority: Authority) -> None:
