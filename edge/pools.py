@@ -192,7 +192,8 @@ class Pools:
         """Do what the pools say is to be done now."""
         for pool in list(self._pools.values()):
             pool.do_due(now)
-        self._look_at_new()
+        if self._reload is not None:
+            self._look_at_new(self._reload)
 
     def heard(self, seen: Mapping[int, tuple[int, int, float]]) -> None:
         """Take what edges have seen of the workers, see edge.status.seen_of_workers."""
@@ -227,11 +228,8 @@ class Pools:
             reload.failures.append(self._of(key, settled.failure))
         self._end_if_over(reload)
 
-    def _look_at_new(self) -> None:
-        """Take note of the pools that are new with a reload, and serve or do not start."""
-        reload = self._reload
-        if reload is None or not reload.joining:
-            return
+    def _look_at_new(self, reload: _Reload) -> None:
+        """Take note of the pools that are new with a reload, and serve or do not start; it may have no pool at all."""
         for key in list(reload.joining):
             failure = self._pools[key].failure
             if failure is not None:

@@ -292,6 +292,27 @@ def test_sites_come_and_go_by_a_reload_and_no_request_is_lost(tmp_path: Path, au
         assert {code for _, code in load.statuses} == {101, 200}
 
 
+def test_reload_without_any_application_is_over_when_edges_have_it(tmp_path: Path) -> None:
+    text = '[[site]]\n[[site.route]]\npath = "/"\nredirect = "/old"\n'
+    with serving_file(tmp_path, text) as server:
+        assert httpx.get(f"http://127.0.0.1:{server.port}/").headers["location"] == "/old"
+        assert edge(tmp_path, "scale", "2").stderr == (
+            "edge: no application is served here, so there are no workers to scale\n"
+        )
+        (tmp_path / "edge.toml").write_text(text.replace("/old", "/new"))
+        assert reload(tmp_path) == ""
+        assert httpx.get(f"http://127.0.0.1:{server.port}/").headers["location"] == "/new"
+        # The first application may come by a reload, and the last one leave.
+        write_apps(tmp_path, "shop")
+        (tmp_path / "edge.toml").write_text(ONE)
+        assert reload(tmp_path) == ""
+        assert get(server)[:2] == ["200", "shop"]
+        (tmp_path / "edge.toml").write_text(text)
+        assert reload(tmp_path) == ""
+        assert httpx.get(f"http://127.0.0.1:{server.port}/").headers["location"] == "/old"
+        wait_until(lambda: pools(tmp_path) == set(), "its pool has ended")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
