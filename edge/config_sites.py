@@ -70,8 +70,8 @@ class RedirectPlan:
 class UpstreamPlan:
     """Other servers that answer over HTTP/1.1, one or several that are alike. Seconds.
 
-    An empty `health_path` is no active check; failures of requests count in any case. An empty `ca_root` are the
-    trusted roots, an empty `tls_name` the host of the address.
+    An empty `health_path` is no active check; failures of requests count in any case. An empty `ca_root` are all public
+    roots with those of `edge trust add`, an empty `tls_name` the host of the address.
     """
 
     servers: tuple[UpstreamAddress, ...] = required(
@@ -123,6 +123,11 @@ class UpstreamPlan:
     tls_name: str = setting(
         "", text(), "tls_name", shown="host of the address", help="name that certificates of https upstreams must have"
     )
+
+    @property
+    def has_tls(self) -> bool:
+        """True if one of the servers is spoken to over TLS."""
+        return any(server.scheme == "https" for server in self.servers)
 
 
 Target = AppPlan | StaticPlan | RedirectPlan | UpstreamPlan

@@ -30,6 +30,7 @@ from edge.server import open_tls
 from edge.sites import guard_files
 from edge.status import describe
 from edge.trust import WorkerTrust
+from edge.upstream.trust import load_upstream_trust
 from edge.workers import Plan, worker_settings
 from edge_backend.errors import LoadError, StartupError
 from edge_backend.loader import Loaded, cause_of
@@ -83,6 +84,7 @@ async def embed(
         certificates = load_certificates(settings.tls)
         watch.follow(certificates)
         tls, remarks = open_tls(settings, certificates, None)
+        trust = load_upstream_trust(settings.sites, os.environ)
         listeners = list(sockets)
         stack.callback(lambda: close_listeners(listeners))
         if not listeners:
@@ -92,7 +94,7 @@ async def embed(
         [(pool, app)] = settings.applications.items()
         worker = Worker(worker_settings(0, Plan(settings, app, WorkerTrust({}, ""))))
         await _start(worker, load, settings)
-        edge = EdgeProcess(settings, listeners, tls, output)
+        edge = EdgeProcess(settings, listeners, tls, trust, output)
         try:
             start_listening(listeners, settings.listen.backlog)
         except BaseException:

@@ -28,6 +28,7 @@ from edge.errors import ConfigError
 from edge.net.listener import account_number, planned_addresses
 from edge.preview import CertificateFacts, Facts
 from edge.sites import load_guards
+from edge.upstream.trust import load_upstream_trust
 from edge.workers import Plan, plans_for, worker_settings
 from edge_certs.errors import CertificateError
 from edge_certs.files import edge_home
@@ -50,6 +51,7 @@ def look_up(settings: ServeSettings, environ: Mapping[str, str], now: datetime, 
     for check in (
         lambda: keeper_settings(settings.acme, edge_home(environ), settings.logs.level),
         lambda: load_guards(settings.sites),
+        lambda: load_upstream_trust(settings.sites, environ),
         lambda: _look_at_places(settings),
     ):
         _try(problems, check)

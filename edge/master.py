@@ -36,10 +36,10 @@ from edge.keeper import KeeperProcess
 from edge.metrics import MetricsServer
 from edge.net.listener import Listener, start_listening
 from edge.notify import ServiceManager
-from edge.observe import say
+from edge.observe import Output, say
 from edge.pools import Pools
-from edge.process import run_edge
-from edge.reloading import of_edges, read_again
+from edge.process import EdgeProcess, run_edge
+from edge.reloading import Reading, of_edges, read_again
 from edge.rundir import RunDirectory
 from edge.served import ServedCertificates
 from edge.signals import STOPPING, Signals, reap_orphans
@@ -47,6 +47,7 @@ from edge.standin import PASSED_ON
 from edge.status import describe, seen_of_workers, summarize, worker_rows
 from edge.tls.contexts import TlsServer
 from edge.upgrade import Predecessor, Upgrade
+from edge.upstream.trust import UpstreamTrust
 from edge.watch import CodeWatch
 from edge.workers import plans_for
 from edge_backend.identity import Identity
@@ -73,6 +74,7 @@ class Parts:
     reread: Callable[[], ServeSettings]
     listeners: list[Listener]  # those for `--metrics` among them
     tls: TlsServer | None
+    trust: UpstreamTrust
     certificates: ServedCertificates
     keeper: KeeperSettings | None
     run_dir: RunDirectory
@@ -92,6 +94,7 @@ class Master:
         self._reread = parts.reread
         self._listeners = [listener for listener in parts.listeners if not listener.is_metrics]
         self._tls = parts.tls
+        self._trust = parts.trust
         self._certificates = parts.certificates
         self._run_dir = parts.run_dir
         self._predecessor = parts.predecessor
@@ -108,7 +111,7 @@ class Master:
         self._upgrade = Upgrade(listeners, self._selector, self._succeeded, parts.started_in, parts.manager.variables)
         self._control = ControlServer(parts.run_dir.path, self._selector, self._command)
         self._inquiry = Inquiry(self._workers.ask, self._workers.are_answered, self._status)
-        self._reloads: dict[int, tuple[ServeSettings, Reply | None]] = {}
+        self._reloads: dict[int, tuple[Reading, Reply | None]] = {}
         self._replies: list[Reply] = []  # of reloads that edges take over
         self._signals = Signals()
         self._watch = CodeWatch(settings.reload, settings.application.app_dir, self._selector, self._code_changed)
@@ -231,10 +234,14 @@ class Master:
         self._keeper.begin(time.monotonic())
 
     def _start_edges(self) -> None:
-        settings = self._settings
+        settings, trust = self._settings, self._trust
+
+        def make(output: Output | None) -> EdgeProcess:
+            return EdgeProcess(settings, self._listeners, self._tls, trust, output)
+
         self._edges.start(
             settings.pool.edges,
-            lambda control: run_edge(settings, self._listeners, self._tls, self._identity, control),
+            lambda control: run_edge(make, settings.logs, self._identity, control),
             settings.timeouts.drain,
         )
 
@@ -314,15 +321,15 @@ class Master:
         self._edges.order(**self._certificates.orders)
         self._manager.reloading()
         generation = self._workers.reload(found.plans, at_once=at_once)
-        self._reloads[generation] = found.settings, reply
+        self._reloads[generation] = found, reply
         if not at_once:
             logger.info("reload: new workers take the place of the old ones")
 
     def _settled(self, settled: Settled) -> None:
         """A reload is over. Edges follow the workers: where those do not start, nothing changes."""
-        settings, reply = self._reloads.pop(settled.generation, (self._settings, None))
-        if not settled.failure:
-            self._use(settings)
+        found, reply = self._reloads.pop(settled.generation, (None, None))
+        if found is not None and not settled.failure:
+            self._use(found)
         if self._watch.is_on and settled.failure:
             self._new_code_failed(settled)
         elif settled.failure:
@@ -335,9 +342,10 @@ class Master:
         elif reply is not None:
             self._replies.append(reply)  # it serves as it is to when edges have it, too
 
-    def _use(self, settings: ServeSettings) -> None:
-        before, self._settings = self._settings, settings
-        if self._is_serving and of_edges(before) != of_edges(settings):
+    def _use(self, found: Reading) -> None:
+        before = of_edges(self._settings), self._trust
+        self._settings, self._trust = found.settings, found.trust
+        if self._is_serving and before != (of_edges(found.settings), found.trust):
             self._start_edges()
 
     def _new_code_failed(self, settled: Settled) -> None:
@@ -412,6 +420,9 @@ class Master:
         keys = self._workers.keys
         if key is None and len(keys) == 1:
             key = keys[0]
+        if not keys:
+            reply.refuse("no application is served here, so there are no workers to scale")
+            return
         if not isinstance(key, str) or key not in keys:
             reply.refuse(f"{key!r}: not a pool; use one of {', '.join(keys)}")
             return

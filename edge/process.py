@@ -49,6 +49,7 @@ from edge.static.target import StaticTarget
 from edge.targets import Targets
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 from edge.tls.guards import Guard
+from edge.upstream.trust import UpstreamTrust
 from edge_backend.errors import LoadError
 from edge_backend.identity import Identity
 from edge_backend.log_config import apply_log_config
@@ -75,6 +76,7 @@ class EdgeProcess:
         settings: ServeSettings,
         listeners: Sequence[Listener],
         tls: TlsServer | None,
+        trust: UpstreamTrust,
         output: Output | None = None,
     ) -> None:
         self.settings = settings
@@ -117,7 +119,7 @@ class EdgeProcess:
             )
             for key in settings.applications
         }
-        targets = Targets(settings, self.dispatchers)
+        targets = Targets(settings, self.dispatchers, trust)
         self.router: Finder = targets.router
         self.intake = targets.intake
         self._gate = Gate(self.router, self.intake, limits.queue, parse_allowed)
@@ -458,13 +460,12 @@ class EdgeProcess:
 
 
 def run_edge(
-    settings: ServeSettings,
-    listeners: Sequence[Listener],
-    tls: TlsServer | None,
-    identity: Identity | None,
-    control: socket.socket,
+    make: Callable[[Output | None], EdgeProcess], logs: LogSettings, identity: Identity | None, control: socket.socket
 ) -> None:
-    """Be an edge process, as `identity` if not as this user: called in the child, returns when it is over."""
+    """Be an edge process, as `identity` if not as this user: called in the child, returns when it is over.
+
+    `make` gets where the access log goes, if there is one.
+    """
     if identity is not None:
         identity.take()
     # Ctrl-C, systemd and timeout(1) signal every process of a group or cgroup; the master alone decides what it means.
@@ -475,10 +476,10 @@ def run_edge(
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
 
-    output = _access_output(settings.logs)
+    output = _access_output(logs)
 
     async def run() -> None:
-        await EdgeProcess(settings, listeners, tls, output).run(control)
+        await make(output).run(control)
 
     try:
         import uvloop  # not on every platform

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from edge.config_sites import pool_key
 from edge.config_tls import TlsSettings
 from edge.errors import ConfigError
 from edge.served import Candidates, ServedCertificates
+from edge.upstream.trust import UpstreamTrust, load_upstream_trust
 from edge.workers import Plan, plans_for
 from edge_backend.identity import Identity
 
@@ -22,6 +24,7 @@ class Reading:
     settings: ServeSettings
     plans: Mapping[str, Plan]
     certificates: Candidates
+    trust: UpstreamTrust
 
 
 def read_again(
@@ -36,7 +39,8 @@ def read_again(
     """
     settings = reread()
     _refuse_fixed(before, settings)
-    return Reading(settings, plans_for(settings, identity), certificates.read(settings.tls, settings.sites))
+    trust = load_upstream_trust(settings.sites, os.environ)
+    return Reading(settings, plans_for(settings, identity), certificates.read(settings.tls, settings.sites), trust)
 
 
 def of_edges(settings: ServeSettings) -> tuple[ServeSettings, list[object]]:

@@ -27,6 +27,7 @@ from edge.systemd import HandedSocket, parse_sockets, take_variables
 from edge.tls.contexts import TlsServer, offer_for
 from edge.tls.making import MadeSites
 from edge.upgrade import Predecessor, stand_in
+from edge.upstream.trust import load_upstream_trust
 from edge_backend.identity import Identity
 from edge_certs.x509 import Certificate
 
@@ -61,6 +62,7 @@ def serve(
     certificates = load_certificates(settings.tls, kept, is_start=True)
     watch.follow(certificates)
     tls, remarks = open_tls(settings, certificates, kept)
+    trust = load_upstream_trust(settings.sites, os.environ)
     with run_directory(settings.run.pid_file, identity) as run_dir, contextlib.ExitStack() as stack:
         has_certificate = bool(certificates)
         listeners, more = _listeners(settings, predecessor, handed, identity, has_certificate=has_certificate)
@@ -78,6 +80,7 @@ def serve(
             read_settings,
             listeners,
             tls,
+            trust,
             served,
             keeper,
             run_dir,

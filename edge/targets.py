@@ -23,12 +23,14 @@ from edge.static.forms import Rules as FormRules
 from edge.static.root import Root
 from edge.static.target import Folder, StaticTarget
 from edge.upstream.target import Upstream
+from edge.upstream.trust import UpstreamTrust
 
 
 class Targets:
     """The targets of an edge process; `pools` are by key, see ServeSettings.applications."""
 
-    def __init__(self, settings: ServeSettings, pools: Mapping[str, Dispatcher]) -> None:
+    def __init__(self, settings: ServeSettings, pools: Mapping[str, Dispatcher], trust: UpstreamTrust) -> None:
+        self._trust = trust
         self._settings = settings
         self._holdings: dict[Target, Holding] = {}
         self._encoders = Encoders()
@@ -110,6 +112,7 @@ class Targets:
             case UpstreamPlan():
                 limits, timeouts = self._settings.limits, self._settings.timeouts
                 name, left_out = where + route.prefix, prefix if route.strip else b""
-                upstream = Upstream(name, plan, left_out, queue=limits.queue, queue_timeout=timeouts.queue)
+                context = self._trust.context_for(plan)
+                upstream = Upstream(name, plan, left_out, context, queue=limits.queue, queue_timeout=timeouts.queue)
                 self.upstreams.append(upstream)
                 return self._hold(upstream)

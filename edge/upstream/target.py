@@ -43,15 +43,26 @@ class _Waiting:
 
 
 class Upstream:
-    """Gives requests to the servers of a plan. `prefix` is left out of request targets, unless it is empty."""
+    """Gives requests to the servers of a plan. `prefix` is left out of request targets, unless it is empty.
 
-    def __init__(self, name: str, plan: UpstreamPlan, prefix: bytes, *, queue: int, queue_timeout: float) -> None:
+    `context` is for servers with TLS, see `UpstreamTrust.context_for`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        plan: UpstreamPlan,
+        prefix: bytes,
+        context: ssl.SSLContext | None,
+        *,
+        queue: int,
+        queue_timeout: float,
+    ) -> None:
         self.name = name
         self._plan = plan
         self._queue_limit = queue
         self._queue_timeout = queue_timeout
         self._balance = Balance(plan)
-        context = _context(plan) if any(server.scheme == "https" for server in plan.servers) else None
         self._servers = [_Server(self, number, prefix, context) for number in range(len(plan.servers))]
         self._queue: deque[_Waiting] = deque()
         self._waiting: dict[Exchange, _Waiting] = {}
@@ -336,10 +347,3 @@ class _Server:
     def again(self, exchange: Exchange, reason: str) -> None:
         """The exchange lost its connection before there was an answer."""
         self._upstream.again(exchange, self.number, reason)
-
-
-def _context(plan: UpstreamPlan) -> ssl.SSLContext:
-    """Return what certificates of upstreams are checked with: the names too, always."""
-    context = ssl.create_default_context(cafile=plan.ca_root or None)
-    context.set_alpn_protocols(["http/1.1"])
-    return context

@@ -108,6 +108,13 @@ def test_interpreter_that_is_none_is_found(folder: Path, capsys: pytest.CaptureF
     assert "error: python = 'nosuch-python': no program there" in capsys.readouterr().out
 
 
+def test_root_of_an_upstream_that_is_not_there_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = '[[site]]\n[[site.route]]\npath = "/"\nupstream = "https://a.internal"\nca_root = "nosuch.pem"\n'
+    (folder / "edge.toml").write_text(text)
+    assert cli.main(["check"]) == 2
+    assert "error: CA root nosuch.pem: no such file" in capsys.readouterr().out
+
+
 def test_folder_that_cannot_be_read_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "public").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything

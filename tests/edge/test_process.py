@@ -19,6 +19,7 @@ from edge.net.listener import Listener, close_listeners, open_listeners, start_l
 from edge.process import EdgeProcess
 from edge.tls.contexts import HTTP1_ONLY, MemoryCertificate, TlsServer
 from edge.tls.guards import Guard
+from edge.upstream.trust import UpstreamTrust
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 DEADLINE = 20.0
@@ -64,7 +65,9 @@ def run(short_folder: Path, scenario: Callable[[Running], Awaitable[None]], **op
     async def both(listeners: list[Listener]) -> None:
         ours, theirs = socket.socketpair()
         with ours, theirs:
-            edge = EdgeProcess(build_settings({"app": "m:a", "access_log": False, **options}), listeners, None)
+            edge = EdgeProcess(
+                build_settings({"app": "m:a", "access_log": False, **options}), listeners, None, UpstreamTrust()
+            )
             task = asyncio.create_task(edge.run(theirs))
             await asyncio.sleep(0)
             running = Running(edge, ours, path, task)
@@ -197,7 +200,7 @@ def test_certificates_that_come_later_are_served_with_what_was_offered_before() 
     chain, key = issued.cert_chain_pems[0].bytes(), issued.private_key_pem.bytes()
     certificate = MemoryCertificate(("shop.example",), chain, key)
     tls = TlsServer.open([certificate], HTTP1_ONLY)
-    edge = EdgeProcess(build_settings({"app": "m:a", "http2": "off"}), [], tls)
+    edge = EdgeProcess(build_settings({"app": "m:a", "http2": "off"}), [], tls, UpstreamTrust())
     edge._obey({"certificates": [certificate.encode()]})
     assert tls.sites.offer == HTTP1_ONLY
     assert tls.is_known("shop.example")
@@ -210,7 +213,7 @@ def test_guards_that_come_later_leave_those_of_other_sites() -> None:
     before, after, other = Guard("before", "", True), Guard("after", "", False), Guard("other", "", True)
     tls.guards = {"mine": before, "others": other}
     settings = build_settings({"app": "m:a", "cert": "shop.pem", "client_ca": "mine.pem"})
-    edge = EdgeProcess(settings, [], tls)
+    edge = EdgeProcess(settings, [], tls, UpstreamTrust())
     assert tls.guard_of is not None
     assert tls.guard_of("shop.example") == settings.site.guard
     edge._obey({"guards": {"mine": after.encode()}})

@@ -21,6 +21,7 @@ from edge.net.stream import LINGER_SIZE, LINGER_TIME, NEVER, ClientStream, Phase
 from edge.policy.chain import Policy
 from edge.policy.forwarded import TrustedProxies
 from edge.process import EdgeProcess
+from edge.upstream.trust import UpstreamTrust
 from edge_backend import wire
 
 P = ParamSpec("P")
@@ -87,7 +88,9 @@ class Scene:
     """An edge process with one client connection and, if asked for, one worker."""
 
     def __init__(self, **options: object) -> None:
-        self.edge = EdgeProcess(build_settings({"app": "m:a", "log_format": "json", **options}), [], None)
+        self.edge = EdgeProcess(
+            build_settings({"app": "m:a", "log_format": "json", **options}), [], None, UpstreamTrust()
+        )
         self._policy = Policy(scheme=b"http", port=80, address=b"127.0.0.1", trust=TrustedProxies(), redirect=None)
         self.client = MemoryTransport()
         self.stream = ClientStream(None, self.edge.settings.timeouts, self._drive)

@@ -26,6 +26,7 @@ from edge.net.stream import LINGER_TIME, ClientStream, Phase
 from edge.policy.chain import Policy
 from edge.policy.forwarded import TrustedProxies
 from edge.process import EdgeProcess
+from edge.upstream.trust import UpstreamTrust
 from edge_backend import wire
 from tests.edge.net.test_connection import MemoryTransport, in_loop
 
@@ -38,7 +39,9 @@ class Scene:
     """An edge process with one HTTP/2 connection and one worker; only in a running loop."""
 
     def __init__(self, **options: object) -> None:
-        self.edge = EdgeProcess(build_settings({"app": "m:a", "log_format": "json", **options}), [], None)
+        self.edge = EdgeProcess(
+            build_settings({"app": "m:a", "log_format": "json", **options}), [], None, UpstreamTrust()
+        )
         self._policy = Policy(scheme=b"https", port=443, address=b"127.0.0.1", trust=TrustedProxies(), redirect=None)
         self.client = MemoryTransport()
         self.stream = ClientStream(None, self.edge.settings.timeouts, self._drive)

@@ -23,6 +23,7 @@ from edge.net.stream import PROXY_TIME, ClientStream, Phase
 from edge.policy.chain import Policy
 from edge.policy.forwarded import TrustedProxies
 from edge.process import EdgeProcess
+from edge.upstream.trust import UpstreamTrust
 from tests.edge.net.test_connection import MemoryTransport
 
 SIGNATURE = b"\r\n\r\n\0\r\nQUIT\n"
@@ -148,7 +149,7 @@ def test_proxy_has_its_time_for_the_header_and_the_client_has_its_own_after_it()
     async def scenario() -> None:
         loop = asyncio.get_running_loop()
         settings = build_settings({"app": "m:a"})
-        edge = EdgeProcess(settings, [], None)
+        edge = EdgeProcess(settings, [], None, UpstreamTrust())
         policy = Policy(scheme=b"http", port=80, address=b"", trust=TrustedProxies(), redirect=None)
         for sent, reason in ((b"PROXY TCP4", "aborted"), (GOOD["text over IPv4"][0], "")):
             transport = MemoryTransport()

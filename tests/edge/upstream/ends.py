@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 from typing import Any
 
-from edge.config_sites import UpstreamPlan
+from edge.config_sites import RoutePlan, SitePlan, UpstreamPlan
 from edge.dispatch.exchange import Exchange
 from edge.options_sites import parse_upstream
 from edge.upstream.target import Upstream
+from edge.upstream.trust import load_upstream_trust
 from edge_backend import wire
 from tests.edge.dispatch.ends import MemoryClient, exchange
 from tests.ends import in_loop
@@ -71,9 +73,17 @@ class Servers:
 class Case:
     """An upstream of these servers, and what its clients are told."""
 
-    def __init__(self, *addresses: str, queue: int = 10, prefix: bytes = b"", **plan: Any) -> None:
-        servers = tuple(parse_upstream(address) for address in addresses)
-        self.upstream = Upstream("test", UpstreamPlan(servers, **plan), prefix, queue=queue, queue_timeout=5.0)
+    def __init__(
+        self,
+        *addresses: str,
+        queue: int = 10,
+        prefix: bytes = b"",
+        environ: Mapping[str, str] | None = None,
+        **plan: Any,
+    ) -> None:
+        whole = UpstreamPlan(tuple(parse_upstream(address) for address in addresses), **plan)
+        trust = load_upstream_trust([SitePlan((RoutePlan(whole),))], environ or os.environ)
+        self.upstream = Upstream("test", whole, prefix, trust.context_for(whole), queue=queue, queue_timeout=5.0)
         self.upstream.start()
         self.client = MemoryClient()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
 
@@ -11,6 +12,8 @@ import trustme
 
 from edge.http.websocket import accept_key
 from edge_backend import wire
+from edge_certs.trust.store import TrustStore
+from edge_certs.x509 import parse_chain
 from tests.edge.dispatch.ends import MemoryClient
 from tests.edge.upstream.ends import OK, MakeCase, Servers, until, with_servers
 
@@ -62,7 +65,15 @@ async def test_https_is_checked_against_the_root_and_the_name(servers: Servers, 
     assert await case(address, ca_root=str(root), tls_name="app.internal").get() == (200, b"ok")
     status, reason = (await case(address, ca_root=str(root)).get())[1:]
     assert (status, "Hostname mismatch" in reason or "hostname" in reason) == (502, True)
-    status, reason = (await case(address, tls_name="app.internal").get())[1:]
+    home = {"EDGE_HOME": str(tmp_path / "home")}
+    status, reason = (await case(address, tls_name="app.internal", environ=home).get())[1:]
+    assert (status, "certificate verify failed" in reason) == (502, True)
+    (certificate,) = parse_chain(root.read_bytes())
+    TrustStore(tmp_path / "home").add([certificate], "corp", datetime.now(UTC), "")
+    assert await case(address, tls_name="app.internal", environ=home).get() == (200, b"ok")
+    # Roots that are named count alone.
+    trustme.CA().cert_pem.write_to_path(str(root))
+    status, reason = (await case(address, ca_root=str(root), tls_name="app.internal", environ=home).get())[1:]
     assert (status, "certificate verify failed" in reason) == (502, True)
 
 
