@@ -5,6 +5,9 @@ Theory of operation
 Heads and control frames are written in the order in which they are made, as field compression asks. Content that fits
 one frame and the windows follows its head at once. More than that waits with its stream, and `take()` goes round the
 streams that may send, a frame of each: a large download costs a small answer one frame's time for each other download.
+
+While the socket takes nothing, all content waits, however small and whatever the windows allow: `waiting` is all that a
+client that does not read makes the process keep, and the process has a bound for that.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from edge.http.hpack import HeadEncoder
 
 # Below this, more content of a stream is asked for: it keeps the connection busy while the worker is told.
 LOW_WATER = 32 * 1024
+# Pieces that wait are joined up to this size: an object each would be several times what a small one holds.
+_SMALL = 1024
 _MAX_REMEMBERED = 256
-
 
 # What may come of a request whose answer is there already. Some clients wait for room to send all of it before they
 # look at the answer (httpcore 1.0); they have this much, and half a second.
@@ -73,11 +77,21 @@ class Stream:
         self.is_late = False  # to be reset when the time comes again
         self.remaining = -1  # bytes that the answer's Content-Length still announces; -1: it announced none
 
+    def add(self, body: bytes) -> None:
+        """Put content behind that which waits."""
+        self.waiting += len(body)
+        chunks = self.chunks
+        if chunks and len(chunks[-1]) + len(body) <= _SMALL:
+            chunks[-1] = memoryview(b"".join((chunks[-1], body)))
+        else:
+            chunks.append(memoryview(body))
+
 
 class Sender:
     """Everything that is to be written. `streams` is the connection's table: those that are over leave it here."""
 
     __slots__ = (
+        "_at_once",
         "_encoder",
         "_out",
         "_ready",
@@ -102,6 +116,7 @@ class Sender:
         self.window = frames.DEFAULT_WINDOW
         self.initial_window = frames.DEFAULT_WINDOW
         self.frame_size = frames.DEFAULT_FRAME_SIZE
+        self._at_once = self.frame_size  # bytes of content that need not wait, if the windows allow it
         self.replies = 0  # control frames that answer the client's, not yet taken
         self.waiting = 0  # bytes of content of all streams that wait for windows
         self.sent = 0  # bytes of content that were ever taken
@@ -109,6 +124,10 @@ class Sender:
         self.reset_here: OrderedDict[int, None] = OrderedDict()  # of which late frames are to be expected
         self.answered: list[Stream] = []  # whose client goes on sending
         self.drained: list[int] = []  # streams that can take more content
+
+    def block(self, *, is_blocked: bool) -> None:
+        """Tell whether what is written now would only gather, as the socket takes nothing."""
+        self._at_once = 0 if is_blocked else self.frame_size
 
     def control(self, frame: bytes) -> None:
         """Write a frame that carries no content."""
@@ -135,9 +154,8 @@ class Sender:
         """Write content, now or when the windows allow it."""
         size = len(body)
         # A window may be below zero (RFC 9113 section 6.9.2), and an end without content needs none.
-        if stream.waiting or size > self.frame_size or (size > stream.window_out and size) or size > self.window:
-            stream.chunks.append(memoryview(body))
-            stream.waiting += size
+        if stream.waiting or size > self._at_once or (size > stream.window_out and size) or size > self.window:
+            stream.add(body)
             stream.ending = end
             self.waiting += size
             self._queue(stream)

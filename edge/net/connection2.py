@@ -149,6 +149,7 @@ class Http2ClientConnection:
 
     def resume(self) -> None:
         """The client takes bytes again."""
+        self._core.sender.block(is_blocked=False)
         self._flush()
         if not self.stream.is_congested:
             self.stream.read_on()
@@ -474,6 +475,8 @@ class Http2ClientConnection:
             if not data:
                 break
             stream.send(data)
+        else:
+            sender.block(is_blocked=True)
         if sender.waiting != self._untaken:
             self._count_untaken(sender.waiting)
         if sender.drained:

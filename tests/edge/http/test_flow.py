@@ -175,6 +175,36 @@ def test_an_answer_before_the_end_of_the_request_resets_the_rest(waits: bool) ->
     assert 1 in connection.sender.reset_here
 
 
+def test_content_waits_while_the_socket_takes_nothing_but_heads_and_ends_do_not() -> None:
+    connection = Connection()
+    first, second = connection.open(1), connection.open(3)
+    connection.sender.block(is_blocked=True)
+    connection.sender.head(first, b"\x88", end=False)
+    connection.sender.content(first, b"content", end=True)
+    connection.sender.head(second, b"\x88", end=False)
+    connection.sender.content(second, b"", end=True)
+    assert connection.sender.waiting == 7
+    connection.sender.block(is_blocked=False)
+    order = [(frame.stream, frame.kind, frame.payload) for frame in connection.take()]
+    assert order == [
+        (1, frames.HEADERS, b"\x88"),
+        (3, frames.HEADERS, b"\x88"),
+        (3, frames.DATA, b""),
+        (1, frames.DATA, b"content"),
+    ]
+
+
+def test_small_pieces_that_wait_cost_no_object_each() -> None:
+    connection = Connection()
+    stream = connection.open(1, window=0)
+    pieces = [b"%d," % number for number in range(10_000)]
+    for piece in pieces:
+        connection.sender.content(stream, piece, end=False)
+    assert len(stream.chunks) <= stream.waiting / 1000
+    connection.sender.widen(stream, MIB)
+    assert b"".join(frame.payload for frame in connection.take()) == b"".join(pieces)
+
+
 def test_a_reset_drops_what_waits() -> None:
     connection = Connection()
     stream = connection.open(1)

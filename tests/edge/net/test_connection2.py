@@ -219,6 +219,31 @@ async def test_client_that_takes_nothing_is_not_read_from() -> None:
     assert scene.written(frames.PING) == [(frames.PING, frames.ACK, 0, bytes(8))]
 
 
+@pytest.mark.parametrize("size", [1, 100, 16_384, 40_000])
+def test_all_content_that_the_socket_does_not_take_counts_whatever_the_windows_allow(size: int) -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        settings = frames.encode_settings({frames.INITIAL_WINDOW_SIZE: frames.MAX_WINDOW})
+        await scene.receive(GREETING + settings + frames.encode_window_update(0, 1 << 30) + scene.head(1))
+        await scene.answer(1, b"", 0)
+        scene.stream.pause_writing()
+        await scene.receive(b"")
+        for _ in range(20):
+            scene.link.data_received(wire.encode_frame(wire.DATA, 0, 1, b"", bytes(size)))
+            await turn()
+        assert (scene.edge.untaken.size, scene.written(frames.DATA)) == (20 * size, [])
+        scene.stream.resume_writing()
+        await turn()
+        assert scene.edge.untaken.size == 0
+        scene.link.data_received(wire.encode_frame(wire.DATA, wire.END, 1, b"", b"at once"))
+        await turn()
+        content = [payload for *_, payload in scene.written(frames.DATA)]
+        assert b"".join(content) == bytes(20 * size) + b"at once"
+        assert b"at once" in content
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize(("window", "is_ended"), [(0, True), (1 << 20, False)])
 def test_answer_whose_window_stays_closed_ends_in_time(window: int, is_ended: bool) -> None:
     async def scenario() -> Scene:
