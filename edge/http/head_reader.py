@@ -12,8 +12,11 @@ from edge.http.fields import INVALID
 from edge.http.head2 import build_head
 from edge.http.hpack import HeadDecoder
 
+# What is remembered: so many heads, each of few bytes as a block, and not of many when it is decoded. A client can make
+# a block of some bytes mean 32 KiB, and what is remembered outlasts the requests (HPACK bomb, CVE-2026-49975).
 _MAX_HEADS = 32
 _MAX_BLOCK = 256
+_MAX_SIZE = 4096
 
 
 class HeadReader:
@@ -74,7 +77,7 @@ class HeadReader:
             # The table is another one, so bytes that were remembered may mean something else. So may these, next time.
             self._changes = changes
             self._known.clear()
-        elif len(block) <= _MAX_BLOCK:
+        elif len(block) <= _MAX_BLOCK and size <= _MAX_SIZE:
             if len(self._known) >= _MAX_HEADS:
                 self._known.clear()
             self._known[block] = (head, size)

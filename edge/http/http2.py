@@ -150,6 +150,7 @@ class Http2Connection:
             self._fail(error.code, error.reason)
         except CompressionError as error:
             self._fail(Code.COMPRESSION_ERROR, f"{error} (RFC 7541)")
+        self._events = []  # who is idle keeps no heads
         return events
 
     def _receive_frame(self, kind: int, flags: int, number: int, payload: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import tracemalloc
 
 import pytest
 
@@ -196,6 +197,31 @@ def test_hpack_bomb() -> None:
     assert not core.is_over, "a client cannot know what its heads count for here"
     conversation.receive([encode_reset(3, Code.CANCEL), encode_frame(frames.HEADERS, 5, 301, bomb)])
     assert 301 in core.streams
+
+
+def test_hpack_bomb_is_over_when_its_requests_are() -> None:
+    """A client that is idle keeps no heads: not the last ones, and not those that it may send again."""
+    connections = [opened() for _ in range(10)]
+    crumb = b"\x60" + b"\x7f\xb9\x16" + b"c" * 3000  # cookie, indexed: to be joined from the table, anew each time
+    for conversation in connections:
+        conversation.receive([encode_frame(frames.HEADERS, 5, 1, block(*pseudo()) + crumb)])
+        conversation.answer(1)
+    numbers = range(3, 67, 2)
+    bombs = [
+        encode_frame(frames.HEADERS, 5, number, block(*pseudo(path=f"/{number}")) + b"\xbe" * 10) for number in numbers
+    ]
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for conversation in connections:
+        core = conversation.core
+        core.receive(b"".join(bombs), 0.0)
+        assert len(core.streams) == 32
+        for number in numbers:
+            core.send_response(RequestHead(number, b"GET", b"/", b"2", b""), 200, b"", [], [], b"", b"", True)
+        core.sender.take(1)
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert kept < len(connections) * 16 * 1024
 
 
 def test_hpack_bomb_of_small_fields() -> None:
