@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from urllib.parse import quote_from_bytes
 
@@ -16,6 +17,8 @@ _TARGET: Final = 1
 _FIELD_LINES: Final = [b"%b: %b\r\n" * count for count in range(65)]
 # RFC 3986 section 3.3: what may stand in a path as it is.
 _PATH_SAFE: Final = "/!$&'()*+,;=:@~"
+# A segment `..`, as `plain_path` reads it.
+_CLIMBS: Final = re.compile(rb"(?:/|\\|%2f|%5c)(?:\.|%2e){2}(?=/|\\|%2f|%5c|\Z)", re.IGNORECASE)
 
 
 def encode_request(head: RequestHead, request: bytes, *, host: bytes, prefix: bytes, key: bytes) -> bytes:
@@ -70,7 +73,8 @@ def strip_prefix(target: bytes, prefix: bytes) -> bytes:
     if not prefix or target[:1] != b"/":
         return target
     path, mark, query = target.partition(b"?")
-    if not (path + b"/").startswith(prefix + b"/"):
-        # The route was found by the path as it reads, which is spelled another way: with escapes, or `//`.
+    if not (path + b"/").startswith(prefix + b"/") or _CLIMBS.search(path):
+        # The route was found by the path as it reads, which is spelled another way: with escapes, or `//`. And what
+        # `..` takes back must not be more than what is left: /api/../api/x would be /../api/x.
         path = quote_from_bytes(plain_path(target), safe=_PATH_SAFE).encode()
     return b"/" + path[len(prefix) :].lstrip(b"/") + mark + query

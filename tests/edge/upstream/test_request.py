@@ -89,6 +89,13 @@ def test_handshake_has_a_key_of_ours() -> None:
         (b"/%61pi/%20%3f?y", b"/api", b"/%20%3F?y"),
         # Never what reads as another host: //evil.example.
         (b"/api//evil.example", b"/api", b"/evil.example"),
+        # Never a way out of what is left: the first two climb over the prefix, and come back to it.
+        (b"/api/../api/x", b"/api", b"/x"),
+        (b"/api/x/%2E%2e%2f..%5c..%2fapi/y?z", b"/api", b"/y?z"),
+        (b"/api/x/../y", b"/api", b"/y"),
+        (b"/api/x/..", b"/api", b"/"),
+        (b"/api/..x/x..", b"/api", b"/..x/x.."),
+        (b"/api/%40scope%2fname", b"/api", b"/%40scope%2fname"),
         (b"*", b"/api", b"*"),
     ],
 )
