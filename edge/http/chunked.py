@@ -33,9 +33,12 @@ class _State(Enum):
 
 
 class ChunkedDecoder:
-    """Turns chunked bytes into content, in any split. `rest` has what follows the message once `is_done`."""
+    """Turns chunked bytes into content, in any split. Once `is_done`, `rest` has what follows the message.
 
-    __slots__ = ("_at", "_buffer", "_extensions", "_remaining", "_state")
+    `trailers` has the trailer fields then, lower-case names and values in turn, which anybody may have written.
+    """
+
+    __slots__ = ("_at", "_buffer", "_extensions", "_remaining", "_state", "trailers")
 
     def __init__(self) -> None:
         self._state = _State.SIZE
@@ -43,6 +46,7 @@ class ChunkedDecoder:
         self._at = 0  # what lies before this has been read; it is cut off once a read, not once a chunk
         self._remaining = 0
         self._extensions = 0
+        self.trailers: tuple[bytes, ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -121,7 +125,7 @@ class ChunkedDecoder:
         return True
 
     def _read_trailers(self) -> bool:
-        """Check the trailer section and drop it: ASGI has no place for a request's trailers."""
+        """Read the trailer section. Those of a request are for nobody: ASGI has no place for them."""
         start, limit = self._at, self._at + MAX_TRAILERS + 4
         if self._buffer.startswith(b"\r\n", start):
             self._at += 2
@@ -135,7 +139,7 @@ class ChunkedDecoder:
             if len(section) == limit - start:
                 raise ProtocolError(431, f"trailer section of more than {MAX_TRAILERS} bytes")
             return False
-        _check_trailers(section)
+        self.trailers = _parse_trailers(section)
         self._at = end + 4
         self._state = _State.DONE
         return False
@@ -154,11 +158,14 @@ class ChunkedDecoder:
         return self._buffer[start : end - 1]
 
 
-def _check_trailers(section: bytes) -> None:
+def _parse_trailers(section: bytes) -> tuple[bytes, ...]:
     lines = section.split(b"\r\n") if section else []
     if len(lines) > MAX_TRAILER_FIELDS:
         raise ProtocolError(431, f"{len(lines)} trailer fields, at most {MAX_TRAILER_FIELDS} allowed")
+    fields: list[bytes] = []
     for line in lines:
         name, colon, value = line.partition(b":")
         if not colon or not is_token(name) or not is_field_value(value):
             raise ProtocolError(400, f"trailer field {line[:40]!r} is not name and value (RFC 9112 section 7.1.2)")
+        fields += (name.lower(), value.strip(b" \t"))
+    return tuple(fields)

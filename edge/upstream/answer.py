@@ -49,12 +49,13 @@ class AnswerHead(NamedTuple):
 class AnswerReader:
     """Reads the answers of one connection, one request after the other."""
 
-    __slots__ = ("_buffer", "_chunks", "_fields", "_is_head", "_keeps_open", "_remaining", "_state", "_wants_upgrade")
+    __slots__ = ("_buffer", "_chunks", "_is_head", "_keeps_open", "_remaining", "_state", "_trailers", "_wants_upgrade")
 
     def __init__(self) -> None:
         self._state = _State.DONE
         self._buffer = b""
         self._keeps_open = True
+        self._trailers: tuple[bytes, ...] = ()
 
     def expect(self, method: bytes, *, upgrade: bool) -> None:
         """A request of this method has been sent; `upgrade`: it was a WebSocket handshake."""
@@ -62,11 +63,17 @@ class AnswerReader:
         self._is_head = method == b"HEAD"
         self._wants_upgrade = upgrade
         self._remaining = 0
+        self._trailers = ()
 
     @property
     def is_done(self) -> bool:
         """True when the answer is whole."""
         return self._state is _State.DONE
+
+    @property
+    def trailers(self) -> tuple[bytes, ...]:
+        """The trailer fields of an answer that is whole: names and values in turn, of which not all may go on."""
+        return self._trailers
 
     @property
     def can_be_reused(self) -> bool:
@@ -135,6 +142,7 @@ class AnswerReader:
             content = self._chunks.receive(data)
             if self._chunks.is_done:
                 self._state = _State.DONE
+                self._trailers = self._chunks.trailers
                 data = self._chunks.rest
             else:
                 return content

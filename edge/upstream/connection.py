@@ -192,12 +192,15 @@ class UpstreamConnection(asyncio.Protocol):
             self._exchange = None
         elif self._window <= 0:
             self._transport.pause_reading()
-        flags = wire.END if is_end else 0
+        trailers = self._reader.trailers
+        flags = wire.END if is_end and not trailers else 0
         if head is not None:
             fields = list(head.fields) if head.status != 101 else _without_accept(head.fields)
             exchange.respond(head.status, head.length, fields, flags | head.flags, content)
-        elif content or is_end:
+        elif content or flags:
             exchange.receive_data(flags, content)
+        if trailers and exchange.link is self:
+            exchange.receive_trailers(b"\n".join(trailers))
         if is_end and not self._is_lost:
             self._end()
 

@@ -30,8 +30,8 @@ def encode_request(head: RequestHead, request: bytes, *, host: bytes, prefix: by
     parts = wire.split_request(request)
     fields = parts[_FIELDS:]
     target = strip_prefix(parts[_TARGET], prefix) if prefix else parts[_TARGET]
-    if host or head.upgrade or not head.host:
-        fields = _with_own(fields, host, key if head.upgrade else b"")
+    if host or head.upgrade or head.trailers or not head.host:
+        fields = _with_own(head, fields, host, key)
     framing, body = b"", head.body
     if head.length == UNKNOWN_LENGTH and not head.upgrade:
         if head.complete:
@@ -43,17 +43,23 @@ def encode_request(head: RequestHead, request: bytes, *, host: bytes, prefix: by
     return b"%b %b HTTP/1.1\r\n%b%b\r\n%b" % (head.method, target, lines % tuple(fields), framing, body)
 
 
-def _with_own(fields: list[bytes], host: bytes, key: bytes) -> list[bytes]:
-    """Return the fields with a Host, `host` in place of the client's unless it is empty, and those of a handshake."""
+def _with_own(head: RequestHead, fields: list[bytes], host: bytes, key: bytes) -> list[bytes]:
+    """Return the fields with those of this connection.
+
+    A Host, `host` in place of the client's unless it is empty; those of a handshake; and whether trailer fields are
+    taken, which each hop says for itself (RFC 9110 section 10.1.4).
+    """
     kept: list[bytes] = []
     own = host
     for name, value in zip(fields[::2], fields[1::2], strict=True):
         if name == b"host":
             own = host or value
-        elif name != b"sec-websocket-key":
+        elif name != b"sec-websocket-key" or not head.upgrade:
             kept += (name, value)
-    if key:
+    if head.upgrade:
         kept += (b"connection", b"upgrade", b"upgrade", b"websocket", b"sec-websocket-key", key)
+    elif head.trailers:
+        kept += (b"connection", b"te", b"te", b"trailers")
     return [b"host", own, *kept]
 
 

@@ -36,6 +36,14 @@ def test_content_and_what_follows_it_are_told_apart() -> None:
     assert decode(b"3\r\nabc\r\n2;x\r\nde\r\n0\r\n\r\nGET /") == (b"abcde", b"GET /")
 
 
+def test_trailer_fields_are_there_once_it_is_done() -> None:
+    decoder = ChunkedDecoder()
+    decoder.receive(b"0\r\nX-Sum:\t4 2 \r\nEmpty:\r\n")
+    assert (decoder.is_done, decoder.trailers) == (False, ())
+    decoder.receive(b"\r\nGET")
+    assert (decoder.is_done, decoder.trailers) == (True, (b"x-sum", b"4 2", b"empty", b""))
+
+
 def test_message_that_is_not_whole_waits() -> None:
     assert decode(b"3\r\nab") == (b"ab", None)
 

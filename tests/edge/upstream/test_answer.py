@@ -57,6 +57,18 @@ def test_answer_is_read_in_any_split(data: bytes, encoded: bytes, content: bytes
     assert read(data, size=size) == (encoded, 0, content, done)
 
 
+def test_trailers_are_those_of_the_last_answer() -> None:
+    reader = AnswerReader()
+    for data, trailers in (
+        (b"transfer-encoding: chunked\r\n\r\n0\r\nX-Sum: 42\r\n\r\n", (b"x-sum", b"42")),
+        (b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n", ()),
+        (b"content-length: 0\r\n\r\n", ()),
+    ):
+        reader.expect(b"GET", upgrade=False)
+        reader.receive(b"HTTP/1.1 200\r\n" + data)
+        assert (reader.is_done, reader.trailers) == (True, trailers)
+
+
 def test_head_has_the_length_of_what_would_come() -> None:
     assert read(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n", method=b"HEAD") == (b"200\n7", 0, b"", True)
 

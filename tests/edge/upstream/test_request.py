@@ -59,6 +59,17 @@ def test_content_that_is_all_there_gets_its_length() -> None:
     assert encoded(length=UNKNOWN_LENGTH, body=b"hello").endswith(b"content-length: 5\r\n\r\nhello")
 
 
+def test_server_is_told_that_trailers_are_taken() -> None:
+    lines = encoded(trailers=True).split(b"\r\n")
+    assert lines[1:] == [b"host: a.example", b"accept: */*", b"connection: te", b"te: trailers", b"", b""]
+    assert b"te: trailers" not in encoded(trailers=True, upgrade=b"theirs")
+
+
+def test_field_of_a_handshake_goes_on_where_there_is_none() -> None:
+    text = encoded(fields=(*FIELDS, b"sec-websocket-key", b"theirs"), host=b"b.example")
+    assert b"\r\nsec-websocket-key: theirs\r\n" in text
+
+
 def test_handshake_has_a_key_of_ours() -> None:
     text = encoded(
         fields=(*FIELDS, b"sec-websocket-key", b"theirs", b"sec-websocket-version", b"13"), upgrade=b"theirs"

@@ -78,6 +78,26 @@ async def test_https_is_checked_against_the_root_and_the_name(servers: Servers, 
 
 
 @with_servers
+async def test_trailers_come_with_the_end_of_content_that_is_taken_whole(servers: Servers, case: MakeCase) -> None:
+    chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 42\r\n\r\n"
+    of = case(await servers.add(servers.answering(chunked)))
+    for trailers in ([b"x-sum", b"42"], []):
+        of.submit(trailers=bool(trailers))
+        assert [call[-1] for call in await of.wait(3)] == [b"ok", trailers, "finished"]
+    assert servers.connections == [1]
+
+
+@with_servers
+async def test_trailers_of_an_answer_that_the_client_refuses_are_left(servers: Servers, case: MakeCase) -> None:
+    chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 42\r\n\r\n"
+    of = case(await servers.add(servers.answering(chunked)))
+    of.client.refuses_answers = True
+    of.submit(trailers=True)
+    assert [call[0] for call in await of.wait(1)] == ["abort"]
+    await until(lambda: of.row()["connections"] == 0)
+
+
+@with_servers
 async def test_content_goes_up_within_credit_and_comes_down_within_the_window(servers: Servers, case: MakeCase) -> None:
     size = 3 * wire.INITIAL_WINDOW
 
