@@ -75,14 +75,14 @@ def find_key(cert: Path) -> Path:
     )
 
 
-def read_file(path: Path, what: str) -> bytes:
-    """Return the content of the regular file `path`, at most `MAX_FILE_SIZE` bytes; messages call it `what`.
+def read_file(path: Path, what: str, max_size: int = MAX_FILE_SIZE) -> bytes:
+    """Return the content of the regular file `path`, at most `max_size` bytes; messages call it `what`.
 
     Raises CertificateError: it is missing, not a file, too large, or not ours to read.
     """
     with naming(f"{what} {place(path)}"):
         try:
-            return _read_regular(path)
+            return _read_regular(path, max_size)
         except FileNotFoundError:
             raise CertificateError("no such file", f"name a PEM file with the {what}") from None
         except IsADirectoryError:
@@ -231,13 +231,13 @@ def _key_places(cert: Path) -> list[Path]:
     return [cert.with_name(key) for key in (*certbot, f"{name}.key", *mkcert) if key != cert.name]
 
 
-def _read_regular(path: Path) -> bytes:
+def _read_regular(path: Path, max_size: int) -> bytes:
     with open(path, "rb", opener=_open_at_once) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise CertificateError("not a regular file", "copy it to one: a reload must be able to read it again")
-        content = file.read(MAX_FILE_SIZE + 1)
-    if len(content) > MAX_FILE_SIZE:
-        raise CertificateError(f"more than {MAX_FILE_SIZE} bytes", "name a PEM file of one certificate and its chain")
+        content = file.read(max_size + 1)
+    if len(content) > max_size:
+        raise CertificateError(f"more than {max_size} bytes", "name a PEM file of one certificate and its chain")
     return content
 
 

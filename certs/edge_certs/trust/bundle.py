@@ -20,6 +20,9 @@ from edge_certs.pem import parse_blocks
 from edge_certs.trust.anchors import TRUSTED_LABEL, certificate_der
 from edge_certs.x509 import CERTIFICATE_LABELS
 
+# All roots of the world are a few hundred KiB; what is larger is no bundle, and not ours to read into memory.
+MAX_BUNDLE_SIZE = 16 * 1024 * 1024
+
 BASES = ("system", "certifi", "both", "none")
 
 # Debian, Alpine and Arch; Fedora and RHEL, new and old; openSUSE; Alpine without ca-certificates, FreeBSD, macOS.
@@ -43,14 +46,21 @@ class Source:
 def encode_bundle(sources: Sequence[Source]) -> bytes:
     """Return the certificates of all `sources` as PEM: each once, in the order of their SHA-256, under a header.
 
-    The same sources in the same order give the same bytes.
+    It is ASCII. The same sources in the same order give the same bytes.
     """
     unique = {sha256(der).digest(): der for source in sources for der in source.certificates}
     lines = [
         f"# Made by edge trust: {len(unique)} certificates. It is written anew; add to it with: edge trust add FILE"
     ]
     lines += [f"# {len(set(source.certificates))} from {source.name}" for source in sources]
-    return "\n".join([*lines, *(encode_pem(unique[digest]) for digest in sorted(unique)), ""]).encode()
+    text = "\n".join([*lines, *(encode_pem(unique[digest]) for digest in sorted(unique)), ""])
+    # Names of files may be in any script, and certifi's own users read its bundle as ASCII.
+    return text.encode("ascii", "backslashreplace")
+
+
+def find_unusable(certificates: Iterable[bytes]) -> set[bytes]:
+    """Return those that OpenSSL cannot read: with one of them in a bundle, clients could load none of it."""
+    return {der for der in certificates if not _is_usable(der)}
 
 
 def encode_pem(der: bytes) -> str:
@@ -76,9 +86,10 @@ def read_base(base: str) -> list[Source]:
             )
     if base in ("certifi", "both"):
         # Imported here: a worker's own certifi may answer with our bundle, and the command line need not load it.
-        from certifi import contents
+        from certifi import where
 
-        sources.append(Source("certifi", _certificates(contents().encode())))
+        # Not contents(), which fails when somebody wrote a comment that is not ASCII into the file.
+        sources.append(read_source("certifi", Path(where())))
     return sources
 
 
@@ -89,7 +100,7 @@ def read_source(name: str, path: Path) -> Source:
     """
     if path.is_dir():
         return Source(name, tuple(_in_folder(path)))
-    content = read_file(path, "bundle")
+    content = read_file(path, "bundle", MAX_BUNDLE_SIZE)
     with naming(f"bundle {place(path)}"):
         certificates = _certificates(content)
         if not certificates:
@@ -103,6 +114,15 @@ def _system_bundle() -> Path | None:
     return next((Path(path) for path in candidates if os.path.isfile(path)), None)
 
 
+def _is_usable(der: bytes) -> bool:
+    try:
+        # As PEM, as in a file: of DER, it takes some rubbish for the end of the data.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=encode_pem(der))
+    except ssl.SSLError:
+        return False
+    return True
+
+
 def _certificates(content: bytes) -> tuple[bytes, ...]:
     """Without a look inside: what the system trusts is not ours to judge."""
     labels = (*CERTIFICATE_LABELS, TRUSTED_LABEL)
@@ -114,6 +134,6 @@ def _in_folder(path: Path) -> Iterable[bytes]:
     for file in sorted(path.iterdir()):
         if file.is_file():
             try:
-                yield from _certificates(read_file(file, "certificate"))
+                yield from _certificates(read_file(file, "certificate", MAX_BUNDLE_SIZE))
             except CertificateError:
                 continue

@@ -76,11 +76,17 @@ class TrustStore:
 
         Raises CertificateError: the state or a root's file is missing in part, damaged, or not ours to read.
         """
-        if self.is_readable and not os.path.lexists(self._state):
-            return []
-        content = read_file(self._state, "trust state")
-        with naming(f"trust state {place(self._state)}"):
-            return [self._anchor(entry) for entry in _entries(content)]
+        content = self._read_state()
+        while content is not None:
+            try:
+                with naming(f"trust state {place(self._state)}"):
+                    return [self._anchor(entry) for entry in _entries(content)]
+            except CertificateError:
+                # A root that it names may have been removed since, by a command that runs beside us.
+                before, content = content, self._read_state()
+                if content == before:
+                    raise
+        return []
 
     def plan(self, certificates: Sequence[x509.Certificate], label: str, now: datetime, forced: str) -> list[Addition]:
         """Return what `add` would do with the same arguments; `now` is in UTC, `forced` empty or a reason.
@@ -140,6 +146,12 @@ class TrustStore:
             for sha256 in gone:
                 _remove_file(self.path_of(sha256))
         return removed
+
+    def _read_state(self) -> bytes | None:
+        """None when nothing was ever added."""
+        if self.is_readable and not os.path.lexists(self._state):
+            return None
+        return read_file(self._state, "trust state")
 
     def _anchor(self, entry: dict[str, str]) -> Anchor:
         sha256 = entry["sha256"]

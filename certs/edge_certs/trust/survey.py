@@ -20,12 +20,10 @@ from edge_certs.errors import CertificateError
 from edge_certs.files import edge_home
 from edge_certs.pem import DER_SEQUENCE, parse_blocks
 from edge_certs.trust.anchors import TRUSTED_LABEL, certificate_der
+from edge_certs.trust.bundle import MAX_BUNDLE_SIZE
 from edge_certs.trust.toolsettings import Setting
-from edge_certs.trust.variables import BUNDLE_VARIABLES, EXTRA_VARIABLES, MERGED_VARIABLE
+from edge_certs.trust.variables import BUNDLE_VARIABLES, EXTRA_VARIABLES, MERGED_VARIABLE, parse_merged
 from edge_certs.x509 import CERTIFICATE_LABELS
-
-# All roots of the world are a few hundred KiB; what is larger is no bundle, and not ours to read into memory.
-MAX_BUNDLE_SIZE = 16 * 1024 * 1024
 
 # Each switches the verification of certificates off, with the values that do.
 SWITCHES: Mapping[str, tuple[str, ...]] = {
@@ -103,9 +101,10 @@ def read_variables(environ: Mapping[str, str]) -> Iterator[Place]:
     for name in (*BUNDLE_VARIABLES, *EXTRA_VARIABLES):
         if environ.get(name):
             yield _named(name, environ[name])
-    for name in ("SSL_CERT_DIR", MERGED_VARIABLE):
-        for path in filter(None, environ.get(name, "").split(os.pathsep)):
-            yield _named(name, path)
+    for path in filter(None, environ.get("SSL_CERT_DIR", "").split(os.pathsep)):
+        yield _named("SSL_CERT_DIR", path)
+    for path in parse_merged(environ.get(MERGED_VARIABLE, "")):
+        yield _named(MERGED_VARIABLE, path)
 
 
 def read_setting(setting: Setting) -> Place:

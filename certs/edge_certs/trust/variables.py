@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -15,8 +15,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge_certs.errors import CertificateError, place
-from edge_certs.files import write_public
-from edge_certs.trust.bundle import Source, encode_bundle, read_base, read_source
+from edge_certs.files import locked, write_public
+from edge_certs.trust.bundle import Source, encode_bundle, find_unusable, read_base, read_source
 from edge_certs.trust.store import TrustStore
 
 # These replace a library's roots, so they name the whole bundle. Not PGSSLROOTCERT: when it is set, libpq verifies
@@ -44,6 +44,8 @@ EXTRA_VARIABLES = ("NODE_EXTRA_CA_CERTS", "DENO_CERT")
 # The operator's own files, once their variables name our bundle: without it, `edge trust env` in a shell that has
 # already read it would forget them.
 MERGED_VARIABLE = "EDGE_TRUST_MERGED"
+
+_ESCAPED_SEPARATOR = f"%{ord(os.pathsep):02X}"
 
 # The first line of each bundle that variables name: what is needed to write it anew without that environment.
 RECIPE = b"# edge trust recipe: "
@@ -91,7 +93,7 @@ def merged_sources(home: Path, environ: Mapping[str, str], base: str) -> list[So
     """Return what `merged_bundle` writes, with the same arguments and errors."""
     store = TrustStore(home)
     public = read_base(base)
-    own = _read_own(environ, store.folder, public)
+    own = _read_own(_own_paths(environ, store.folder), public)
     return [*public, *own.sources, *_added(store)]
 
 
@@ -104,14 +106,15 @@ def write_trust(home: Path, environ: Mapping[str, str], base: str = "both") -> T
     """
     store = TrustStore(home)
     public = read_base(base)
-    own = _read_own(environ, store.folder, public)
-    bundle, extra = _paths(store, _Recipe(base, own.paths))
-    has_extra = _write_bundles((bundle, extra), _Recipe(base, own.paths), public, [*own.sources, *_added(store)])
+    own = _read_own(_own_paths(environ, store.folder), public)
+    recipe = _Recipe(base, own.paths)
+    bundle, extra = _paths(store, recipe)
+    has_extra = _bring_up_to_date(store, recipe, public, own)
     variables = dict.fromkeys(BUNDLE_VARIABLES, str(bundle))
     if has_extra:
         variables |= dict.fromkeys(EXTRA_VARIABLES, str(extra))
     if own.paths:
-        variables[MERGED_VARIABLE] = os.pathsep.join(own.paths)
+        variables[MERGED_VARIABLE] = encode_merged(own.paths)
     return Trust(variables, bundle, extra if has_extra else None, own.remarks)
 
 
@@ -120,7 +123,7 @@ def own_sources(home: Path, environ: Mapping[str, str]) -> tuple[Source, ...]:
 
     Raises CertificateError: the public roots cannot be read.
     """
-    return _read_own(environ, TrustStore(home).folder, read_base("both")).sources
+    return _read_own(_own_paths(environ, TrustStore(home).folder), read_base("both")).sources
 
 
 def extra_sources(home: Path, environ: Mapping[str, str]) -> list[Source]:
@@ -134,16 +137,18 @@ def extra_sources(home: Path, environ: Mapping[str, str]) -> list[Source]:
 def refresh_bundles(home: Path) -> int:
     """Write the bundles that `write_trust` made anew and return their number: shells and processes name them still.
 
-    Without it, a root that was removed would stay trusted by whatever runs.
+    Without it, a root that was removed would stay trusted by whatever runs. The one without the operator's files is
+    written also when it is not there yet: a server whose folder is read-only then, as in a container, finds it.
 
     Raises CertificateError: as `write_trust`.
     """
     store = TrustStore(home)
-    recipes = [recipe for path in store.folder.glob("bundle*.pem") if (recipe := _read_recipe(path)) is not None]
+    recipes = set(_recipes(store))
+    if store.anchors():
+        recipes.add(_Recipe("both", ()))
     for recipe in recipes:
         public = read_base(recipe.base)
-        own = _read_own({MERGED_VARIABLE: os.pathsep.join(recipe.merged)}, store.folder, public)
-        _write_bundles(_paths(store, recipe), recipe, public, [*own.sources, *_added(store)])
+        _bring_up_to_date(store, recipe, public, _read_own(_merged(recipe), public))
     return len(recipes)
 
 
@@ -154,31 +159,67 @@ def stale_bundles(home: Path) -> list[Path]:
     """
     store = TrustStore(home)
     stale = []
-    for path in sorted(store.folder.glob("bundle*.pem")):
-        if (recipe := _read_recipe(path)) is not None:
-            public = read_base(recipe.base)
-            own = _read_own({MERGED_VARIABLE: os.pathsep.join(recipe.merged)}, store.folder, public)
-            if _content(path) != _encode(recipe, [*public, *own.sources, *_added(store)]):
-                stale.append(path)
-    return stale
+    for recipe in _recipes(store):
+        public = read_base(recipe.base)
+        bundle = _paths(store, recipe)[0]
+        if _content(bundle) != _files(store, recipe, public, _read_own(_merged(recipe), public))[bundle]:
+            stale.append(bundle)
+    return sorted(stale)
+
+
+def encode_merged(paths: Iterable[str]) -> str:
+    """Return the value of `MERGED_VARIABLE` for these files; what separates them there is escaped in their names."""
+    escaped = (path.replace("%", "%25").replace(os.pathsep, _ESCAPED_SEPARATOR) for path in paths)
+    return os.pathsep.join(escaped)
+
+
+def parse_merged(value: str) -> list[str]:
+    """Return the files in a value of `MERGED_VARIABLE`."""
+    escaped = filter(None, value.split(os.pathsep))
+    return [path.replace(_ESCAPED_SEPARATOR, os.pathsep).replace("%25", "%") for path in escaped]
+
+
+def _recipes(store: TrustStore) -> list[_Recipe]:
+    """Return how the bundles that are there were made."""
+    found = (_read_recipe(path) for path in store.folder.glob("bundle*.pem"))
+    return [recipe for recipe in found if recipe is not None]
+
+
+def _merged(recipe: _Recipe) -> dict[str, str]:
+    return dict.fromkeys(recipe.merged, MERGED_VARIABLE)
 
 
 def _paths(store: TrustStore, recipe: _Recipe) -> tuple[Path, Path]:
     mark = ""
     if recipe != _Recipe("both", ()):
-        mark = "-" + sha256(os.pathsep.join((recipe.base, *recipe.merged)).encode()).hexdigest()[:12]
+        mark = "-" + sha256(os.fsencode(os.pathsep.join((recipe.base, *recipe.merged)))).hexdigest()[:12]
     return store.folder / f"bundle{mark}.pem", store.folder / f"extra{mark}.pem"
 
 
-def _write_bundles(
-    paths: tuple[Path, Path], recipe: _Recipe, public: Sequence[Source], extra: Sequence[Source]
-) -> bool:
-    """Write both files, the second one only if there is something in it or it is there; return whether there is."""
-    bundle_path, extra_path = paths
-    _write_changed(bundle_path, _encode(recipe, [*public, *extra]))
-    if extra or extra_path.exists():
-        _write_changed(extra_path, encode_bundle(extra))
-    return bool(extra)
+def _bring_up_to_date(store: TrustStore, recipe: _Recipe, public: Sequence[Source], own: _Own) -> bool:
+    """Write the recipe's files unless they are right already, and return whether there are roots that add to others.
+
+    Without a change, nothing is locked: the folder may be read-only.
+    """
+    files = _files(store, recipe, public, own)
+    if any(_content(path) != content for path, content in files.items()):
+        with locked(store.folder.parent / "locks/trust-bundles.lock"):
+            # Anew: what was added may have changed since, and whoever changed it have written these files already.
+            files = _files(store, recipe, public, own)
+            for path, content in files.items():
+                if _content(path) != content:
+                    write_public(path, content)
+    return bool(own.sources or store.anchors())
+
+
+def _files(store: TrustStore, recipe: _Recipe, public: Sequence[Source], own: _Own) -> dict[Path, bytes]:
+    """Return what the recipe's files have to hold; the second is one only if it is not empty, or there."""
+    bundle, extra = _paths(store, recipe)
+    added = [*own.sources, *_added(store)]
+    files = {bundle: _encode(recipe, [*public, *added])}
+    if added or extra.exists():
+        files[extra] = encode_bundle(added)
+    return files
 
 
 def _encode(recipe: _Recipe, sources: Sequence[Source]) -> bytes:
@@ -203,26 +244,31 @@ def _added(store: TrustStore) -> list[Source]:
     return [Source("edge trust add", tuple(anchor.certificate.public_bytes(Encoding.DER) for anchor in anchors))]
 
 
-def _read_own(environ: Mapping[str, str], folder: Path, public: Sequence[Source]) -> _Own:
-    """Read what the operator's variables name; a file in which all is public anyway adds nothing and is left out."""
+def _read_own(paths: Mapping[str, str], public: Sequence[Source]) -> _Own:
+    """Read the operator's files, each with its variable; one in which all is public adds nothing and is left out."""
     known = {der for source in public for der in source.certificates}
     found: dict[str, Source] = {}
     remarks = []
-    for path, name in _own_paths(environ, folder).items():
+    for path, name in paths.items():
         try:
             source = read_source(f"the operator's {place(path)}", Path(path))
         except CertificateError as error:
             # It does not work for those who read the variable now, either; the rest of the roots still should.
             remarks.append(f"{name} is not merged: {error}")
             continue
-        if not known.issuperset(source.certificates):
-            found[path] = source
+        own = [der for der in source.certificates if der not in known]
+        unusable = find_unusable(own)
+        if unusable:
+            remarks.append(f"{name}: {place(path)}: {len(unusable)} certificates left out: OpenSSL cannot read them")
+        if len(own) > len(unusable):
+            usable = tuple(der for der in source.certificates if der not in unusable)
+            found[path] = Source(source.name, usable)
     return _Own(tuple(found), tuple(found.values()), tuple(remarks))
 
 
 def _own_paths(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     """Return the files that the operator's variables name, each with the first variable; ours are none of theirs."""
-    named = [(path, MERGED_VARIABLE) for path in environ.get(MERGED_VARIABLE, "").split(os.pathsep)]
+    named = [(path, MERGED_VARIABLE) for path in parse_merged(environ.get(MERGED_VARIABLE, ""))]
     named += [(environ.get(name, ""), name) for name in (*BUNDLE_VARIABLES, *EXTRA_VARIABLES)]
     named += [(path, "SSL_CERT_DIR") for path in environ.get("SSL_CERT_DIR", "").split(os.pathsep)]
     paths: dict[str, str] = {}
@@ -231,11 +277,6 @@ def _own_paths(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
         if path and os.path.dirname(os.path.realpath(absolute)) != os.path.realpath(folder):
             paths.setdefault(absolute, name)
     return paths
-
-
-def _write_changed(path: Path, content: bytes) -> None:
-    if _content(path) != content:
-        write_public(path, content)
 
 
 def _content(path: Path) -> bytes:

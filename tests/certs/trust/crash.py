@@ -60,7 +60,8 @@ class World:
         anchors = self.store.anchors()
         there = [entry.complete for entry in self.record.all()]
         files = list(self.tree.rglob("*.crt"))
-        [bundle] = [path.read_bytes() for path in self.store.folder.glob("bundle*.pem")]
+        # That of the "none" below: the public roots are beside the point.
+        [bundle] = [path.read_bytes() for path in self.store.folder.glob("bundle-*.pem")]
         return {
             "listed": len(anchors),
             "recorded": there,

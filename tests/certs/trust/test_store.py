@@ -14,6 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge_certs.errors import CertificateError
+from edge_certs.files import read_file
+from edge_certs.trust import store as store_module
 from edge_certs.trust.anchors import AnchorRefused, fingerprint
 from edge_certs.trust.store import TrustStore, normal_fingerprint
 from tests.certs.forge import AUTHORITY, NOW, forge, ordinary_user
@@ -53,6 +55,23 @@ def test_files_and_folders_are_the_users_alone(tmp_path: Path) -> None:
     made = list(tmp_path.rglob("*"))
     assert {stat.S_IMODE(path.stat().st_mode) for path in made if path.is_file()} == {0o600}
     assert {stat.S_IMODE(path.stat().st_mode) for path in made if path.is_dir()} == {0o700}
+
+
+def test_root_that_is_removed_while_the_state_is_read_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TrustStore(tmp_path).add([ROOT, OTHER], "corp", NOW, "")
+
+    def read_late(path: Path, what: str) -> bytes:
+        content = read_file(path, what)
+        if what == "trust state":
+            # Another command, between the state and the files that it names.
+            monkeypatch.setattr(store_module, "read_file", read_file)
+            TrustStore(tmp_path).remove(SHA256)
+        return content
+
+    monkeypatch.setattr(store_module, "read_file", read_late)
+    assert [anchor.sha256 for anchor in TrustStore(tmp_path).anchors()] == [fingerprint(OTHER)]
 
 
 def test_adding_again_changes_nothing_and_keeps_the_first_label(tmp_path: Path) -> None:

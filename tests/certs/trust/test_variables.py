@@ -1,16 +1,29 @@
 from __future__ import annotations
 
 import os
+import ssl
+from collections.abc import Sequence
 from pathlib import Path
 
 import certifi
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from edge_certs.files import MAX_FILE_SIZE
-from edge_certs.trust.bundle import encode_pem
+from edge_certs.errors import CertificateError
+from edge_certs.files import MAX_FILE_SIZE, LockHeld, locked, write_public
+from edge_certs.trust import variables
+from edge_certs.trust.bundle import Source, encode_bundle, encode_pem
 from edge_certs.trust.store import TrustStore
-from edge_certs.trust.variables import BUNDLE_VARIABLES, EXTRA_VARIABLES, merged_bundle, refresh_bundles, write_trust
+from edge_certs.trust.variables import (
+    BUNDLE_VARIABLES,
+    EXTRA_VARIABLES,
+    encode_merged,
+    merged_bundle,
+    parse_merged,
+    refresh_bundles,
+    stale_bundles,
+    write_trust,
+)
 from tests.certs.forge import AUTHORITY, NOW, Forged, forge
 
 ADDED = forge(extensions=[AUTHORITY])
@@ -184,7 +197,7 @@ def test_bundles_that_variables_name_already_follow_what_is_added_and_removed(ho
 def test_bundle_of_a_file_that_is_gone_is_written_without_it(home: Path, own: str) -> None:
     trust = write_trust(home, {"SSL_CERT_FILE": own})
     os.unlink(own)
-    assert refresh_bundles(home) == 1
+    assert refresh_bundles(home) == 2
     assert holds(trust.bundle, ADDED, OWN) == [True, False]
 
 
@@ -199,7 +212,7 @@ def test_last_root_that_is_removed_is_not_left_in_any_file(home: Path) -> None:
 def test_file_beside_the_bundles_that_is_not_ours_is_left_alone(content: bytes, home: Path) -> None:
     path = home / "trust/bundle-mine.pem"
     path.write_bytes(content)
-    assert refresh_bundles(home) == 0
+    assert refresh_bundles(home) == 1
     assert path.read_bytes() == content
 
 
@@ -214,3 +227,104 @@ def test_bundle_larger_than_any_file_that_is_taken_in_is_written_again(home: Pat
     assert refresh_bundles(home) == 1
     assert holds(trust.bundle, ADDED) == [True]
     assert trust.bundle.stat().st_size < MAX_FILE_SIZE
+
+
+def test_bundle_is_made_and_written_under_a_lock(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two commands at once: what the slower one had read is not to be written over what the faster one wrote."""
+    found: list[bool] = []
+
+    def is_locked() -> bool:
+        try:
+            with locked(home / "locks/trust-bundles.lock", 0.0):
+                return False
+        except LockHeld:
+            return True
+
+    def encode_seen(sources: Sequence[Source]) -> bytes:
+        found.append(is_locked())
+        return encode_bundle(sources)
+
+    def write_seen(path: Path, content: bytes) -> None:
+        assert found[-1]
+        assert is_locked()
+        write_public(path, content)
+
+    monkeypatch.setattr(variables, "encode_bundle", encode_seen)
+    monkeypatch.setattr(variables, "write_public", write_seen)
+    write_trust(home, {})
+    assert found == [False, False, True, True]
+    write_trust(home, {})
+    assert found[4:] == [False, False]
+
+
+def test_added_root_has_its_bundle_at_once_so_that_a_server_need_not_write(home: Path) -> None:
+    assert refresh_bundles(home) == 1
+    before = {path: path.stat() for path in home.rglob("*")}
+    trust = write_trust(home, {"SSL_CERT_FILE": certifi.where()})
+    assert holds(trust.bundle, ADDED) == holds(trust.extra, ADDED) == [True]
+    after = {path: path.stat() for path in home.rglob("*")}
+    assert {path: (item.st_ino, item.st_mtime_ns) for path, item in after.items()} == {
+        path: (item.st_ino, item.st_mtime_ns) for path, item in before.items()
+    }
+
+
+NAMES = ("zürich.pem", "a:b.pem", "100%25:.pem", "a b'c.pem", os.fsdecode(b"\xff.pem"))
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_file_of_the_operator_may_have_any_name(name: str, home: Path, own: str) -> None:
+    path = os.path.join(os.path.dirname(own), name)
+    os.rename(own, path)
+    first = write_trust(home, {"SSL_CERT_FILE": path})
+    assert first.bundle.read_bytes().isascii()
+    again = write_trust(home, first.variables)
+    assert (again.bundle, again.remarks) == (first.bundle, ())
+    refresh_bundles(home)
+    assert holds(first.bundle, ADDED, OWN) == [True, True]
+    assert stale_bundles(home) == []
+
+
+def test_merged_files_are_named_so_that_they_can_be_read_again() -> None:
+    paths = [f"/x/{name}" for name in NAMES]
+    assert parse_merged(encode_merged(paths)) == paths
+    assert encode_merged(["/etc/own.pem", "/b"]) == "/etc/own.pem:/b"
+    assert parse_merged("") == []
+
+
+RUBBISH = encode_pem(b"0\x03\x02\x01\x05").encode() + b"\n"
+
+
+@pytest.mark.parametrize("with_root", [True, False])
+def test_certificate_that_openssl_cannot_read_is_left_out_and_remarked(
+    with_root: bool, home: Path, tmp_path: Path
+) -> None:
+    """In the bundle, it would keep every client from loading any root."""
+    path = tmp_path / "own.pem"
+    path.write_bytes(RUBBISH + (OWN.pem if with_root else b""))
+    trust = write_trust(home, {"REQUESTS_CA_BUNDLE": str(path)})
+    assert holds(trust.bundle, ADDED, OWN) == [True, with_root]
+    assert RUBBISH not in trust.bundle.read_bytes()
+    ssl.create_default_context(cafile=str(trust.bundle))
+    assert trust.remarks == (f"REQUESTS_CA_BUNDLE: {path}: 1 certificates left out: OpenSSL cannot read them",)
+
+
+def test_bundle_of_a_company_may_be_larger_than_a_certificate(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "own.pem"
+    path.write_bytes(OWN.pem + b"# a word on each root\n" * (MAX_FILE_SIZE // 20))
+    assert holds(write_trust(home, {"SSL_CERT_FILE": str(path)}).bundle, OWN) == [True]
+
+
+def test_comment_in_certifis_own_file_may_be_in_any_script(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cacert.pem"
+    path.write_bytes("# Zürich\n".encode() + OWN.pem)
+    monkeypatch.setattr(certifi, "where", lambda: str(path))
+    assert holds(write_trust(home, {}, "certifi").bundle, OWN) == [True]
+
+
+def test_folder_that_cannot_be_locked_is_an_error(home: Path) -> None:
+    (home / "locks").rename(home / "elsewhere")
+    (home / "locks").touch()
+    with pytest.raises(CertificateError, match=r"^cannot make folder .*locks: "):
+        write_trust(home, {})

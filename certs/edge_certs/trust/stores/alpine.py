@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_certs.files import read_file
-from edge_certs.trust.bundle import encode_pem
+from edge_certs.trust.bundle import MAX_BUNDLE_SIZE, encode_pem
 from edge_certs.trust.stores.anchor_folder import AnchorFolder, Layout
 from edge_certs.trust.stores.machine import Machine
 from edge_certs.trust.stores.place import Place, Root
@@ -68,7 +68,7 @@ class BareAlpine:
 
     def _bundle(self) -> tuple[Path, bytes]:
         path = self._folder.bundle().resolve()
-        return path, read_file(path, "bundle")
+        return path, read_file(path, "bundle", MAX_BUNDLE_SIZE)
 
 
 def _block(root: Root) -> bytes:
