@@ -394,9 +394,14 @@ class WebSocketExchange:
         self._protocol.send_ping(b"edge")
         self._flush()
         if self._settings.ws_ping_timeout:
-            self._timer = self._loop.call_later(self._settings.ws_ping_timeout, self._ping_answered)
+            # In two halves: if the event loop stood still over the first, the ping has only just left, or the pong is
+            # there unread.
+            self._timer = self._loop.call_later(self._settings.ws_ping_timeout / 2, self._half_waited)
         else:
             self._schedule_ping()
+
+    def _half_waited(self) -> None:
+        self._timer = self._loop.call_later(self._settings.ws_ping_timeout / 2, self._ping_answered)
 
     def _ping_answered(self) -> None:
         if self._pong_due and not self._in:  # else the pong may be among what the application does not read

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -392,14 +393,30 @@ async def test_silent_client_is_closed_with_1011() -> None:
     assert case.ended
 
 
+async def take_pings(case: Case, number: int) -> None:
+    """Wait for so many pings; the last of them is not answered yet."""
+    while number:
+        case.send()
+        await asyncio.sleep(0.001)
+        number -= sum(frame.opcode is Opcode.PING for frame in case.receive())
+
+
 @pytest.mark.parametrize("wait", [0.0, 0.01])
 @in_loop
 async def test_client_that_answers_is_pinged_again(wait: float) -> None:
     case = await accepted(settings=replace(SETTINGS, ws_ping_interval=0.01, ws_ping_timeout=wait))
-    pings = 0
-    while pings < 3:
-        await asyncio.sleep(0.001)
-        pings += sum(frame.opcode is Opcode.PING for frame in case.receive())
-        case.send()
+    await take_pings(case, 3)
+    case.exchange.disconnect()
+    assert (await case.exchange.receive())["code"] == 1006
+
+
+@in_loop
+async def test_client_does_not_pay_for_an_event_loop_that_stood_still() -> None:
+    case = await accepted(settings=replace(SETTINGS, ws_ping_interval=0.01, ws_ping_timeout=0.01))
+    await take_pings(case, 1)
+    time.sleep(0.02)  # noqa: ASYNC251
+    for _ in range(2):
+        await asyncio.sleep(0)  # what is due by now is done in the first turn
+    await take_pings(case, 1)
     case.exchange.disconnect()
     assert (await case.exchange.receive())["code"] == 1006
