@@ -395,7 +395,7 @@ async def test_silent_client_is_closed_with_1011() -> None:
 
 async def take_pings(case: Case, number: int) -> None:
     """Wait for so many pings; the last of them is not answered yet."""
-    while number:
+    while number > 0:
         case.send()
         await asyncio.sleep(0.001)
         number -= sum(frame.opcode is Opcode.PING for frame in case.receive())
