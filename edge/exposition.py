@@ -21,7 +21,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import choose_encoder
 
-from edge.counts import BOUNDS
+from edge.counts import BOUNDS, REASONS
 
 
 class _Once:
@@ -40,7 +40,8 @@ def expose(status: Mapping[str, Any], counts: Counter[str], accept: str) -> tupl
     `status` is that of docs/reference/control.md, `counts` are those of edge/counts.py.
     """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once([*_of_requests(counts), *_of_server(status), *_of_workers(status, counts)]))
+    found = *_of_requests(counts), *_of_server(status), _of_handshakes(counts), *_of_workers(status, counts)
+    registry.register(_Once(list(found)))
     encode, media_type = choose_encoder(accept)
     return encode(registry), media_type
 
@@ -61,6 +62,10 @@ def _of_requests(counts: Counter[str]) -> Iterator[Metric]:
         buckets=buckets,
         sum_value=counts["duration_us"] / 1e6,
     )
+    rejected = CounterMetricFamily("edge_rejected", "What the edge refused by itself.", labels=("reason",))
+    for reason in REASONS:
+        rejected.add_metric((reason,), counts[f"rejected {reason}"])
+    yield rejected
     yield CounterMetricFamily("edge_http_request_bytes", "Content of requests.", counts["received"])
     yield CounterMetricFamily("edge_http_response_bytes", "Content of answers.", counts["sent"])
     yield SummaryMetricFamily(
@@ -90,6 +95,16 @@ def _of_server(status: Mapping[str, Any]) -> Iterator[Metric]:
     for name, moment in until.items():
         expiry.add_metric((name,), moment)
     yield expiry
+
+
+def _of_handshakes(counts: Counter[str]) -> Metric:
+    handshakes = CounterMetricFamily(
+        "edge_tls_handshakes", "TLS handshakes that are over.", labels=("result", "version", "resumed")
+    )
+    for name, number in sorted(counts.items()):
+        if name.startswith("handshake "):
+            handshakes.add_metric(name.split(" ")[1:], number)
+    return handshakes
 
 
 def _of_workers(status: Mapping[str, Any], counts: Counter[str]) -> Iterator[Metric]:

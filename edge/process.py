@@ -169,6 +169,8 @@ class EdgeProcess:
             len(self.connections) - 1,
             self.settings.limits.max_connections,
         )
+        if self._counts is not None:
+            self._counts.reject_connection()
         connection.stream.abort()
 
     async def run(self, control: socket.socket) -> None:
@@ -321,7 +323,8 @@ class EdgeProcess:
         if self._upstreams:
             report["upstreams"] = {upstream.name: upstream.report() for upstream in self._upstreams}
         if self._counts is not None:
-            report["counts"] = self._counts.report()
+            handshakes = self._tls.handshakes if self._tls is not None else {}
+            report["counts"] = self._counts.report() | {f"handshake {key}": n for key, n in handshakes.items()}
         line = json.dumps(report).encode() + b"\n"
         if line != self._report:
             with contextlib.suppress(OSError):  # a master that does not read gets the next one

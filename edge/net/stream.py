@@ -264,6 +264,8 @@ class ClientStream(asyncio.Protocol):
         """The deadline has passed: the sweep calls this."""
         match self.phase:
             case Phase.HANDSHAKE:
+                if self._tls is not None:
+                    self._tls.count(failed=True)
                 self._log("no TLS handshake in time")
                 self.abort()
             case Phase.PROXY:
@@ -304,6 +306,7 @@ class ClientStream(asyncio.Protocol):
         self._write_some(tls.data_to_send())
         if tls.state is State.OPEN:
             self.tls_version = tls.version.encode()
+            tls.count()
             if tls.identity is not None:
                 self._driver.identify(tls.identity)
             self.enter(Phase.HEAD)
@@ -316,6 +319,8 @@ class ClientStream(asyncio.Protocol):
             self._tls = None
             self._driver.receive_plain_http()
             return
+        if self.phase is Phase.HANDSHAKE:
+            tls.count(failed=True)
         self._log(str(error))
         self._write_some(tls.data_to_send())
         self._end(monotonic() + LINGER_TIME)

@@ -143,6 +143,11 @@ class TlsChannel:
         """True if the client resumed a session."""
         return bool(self._object.session_reused)
 
+    def count(self, *, failed: bool = False) -> None:
+        """Put down that the handshake is over."""
+        resumed = "yes" if not failed and self.session_reused else "no"
+        self._server.handshakes["failed - no" if failed else f"ok {self.version} {resumed}"] += 1
+
     def _receive_hello(self, data: bytes) -> bytes:
         self._hello += data
         try:

@@ -20,6 +20,7 @@ of them, each ClientHello is read first, and a connection to it never sees the b
 from __future__ import annotations
 
 import ssl
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -176,7 +177,8 @@ class TlsServer:
     """The base context with the sites of the moment.
 
     `guard_of` gives the name of the guard that a server name has, empty for none. It is None where no site asks clients
-    for certificates.
+    for certificates. `handshakes` counts those that are over: `ok` or `failed`, then the version, then `yes` or `no`,
+    whether it resumed a session; of one that failed, the result alone.
     """
 
     def __init__(self, base: ssl.SSLContext, sites: SiteContexts) -> None:
@@ -184,6 +186,7 @@ class TlsServer:
         self.answers: AnswerStore | None = None  # where the proofs are that authorities ask for
         self.guards: Mapping[str, Guard] = {}
         self.guard_of: Callable[[str | None], str] | None = None
+        self.handshakes = Counter[str]()
         self._sites = sites
         self.sites = sites
 

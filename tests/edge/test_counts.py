@@ -55,6 +55,39 @@ def test_bytes_of_content_are_counted_both_ways() -> None:
     assert (found["received"], found["sent"]) == (7, 5)
 
 
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [
+        ({"status": 400}, "malformed"),
+        ({"status": 431}, "size"),
+        ({"status": 503}, "overload"),
+        ({"status": 413, "worker": 3}, "size"),  # its content turned out to be too long when a worker had it already
+    ],
+)
+def test_what_the_edge_refuses_is_counted_by_its_reason(attributes: dict[str, Any], reason: str) -> None:
+    found = counted(over(reason="because", **attributes))
+    assert {name: number for name, number in found.items() if name.startswith("rejected")} == {f"rejected {reason}": 1}
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"status": 404},  # the application's own
+        {"status": 404, "worker": 3, "reason": "broken off"},
+        {"status": 499, "reason": "the client left"},
+        {"status": 502, "worker": 3, "reason": "worker 3 died"},
+    ],
+)
+def test_what_the_edge_did_not_refuse_is_not_counted_as_that(attributes: dict[str, Any]) -> None:
+    assert not any(name.startswith("rejected") for name in counted(over(**attributes)))
+
+
+def test_connection_that_was_one_too_many_is_counted() -> None:
+    counts = Counts()
+    counts.reject_connection()
+    assert counts.report()["rejected connections"] == 1
+
+
 @pytest.mark.parametrize(("index", "bound"), list(enumerate(BOUNDS)))
 def test_duration_is_in_the_first_bucket_that_holds_it(index: int, bound: float) -> None:
     shorter, longer = counted(over(took=bound * 0.9)), counted(over(took=bound * 1.1))

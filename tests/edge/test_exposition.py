@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from edge.counts import BOUNDS
+from edge.counts import BOUNDS, REASONS
 from edge.exposition import expose
 
 STATUS: dict[str, Any] = {"uptime": 1.5, "queue": 2, "size": 3, "restarts": 4}
@@ -59,3 +59,17 @@ def test_counts_of_workers_that_are_gone_are_not_exposed() -> None:
     assert {key: value for key, value in found.items() if key[0] == "edge_worker_requests_total"} == {
         ("edge_worker_requests_total", "7"): 8
     }
+
+
+def test_handshakes_are_exposed_by_result_version_and_resumption() -> None:
+    found = samples({"handshake ok TLSv1.3 yes": 2, "handshake failed - no": 1})
+    assert {key: value for key, value in found.items() if key[0] == "edge_tls_handshakes_total"} == {
+        ("edge_tls_handshakes_total", "ok", "yes", "TLSv1.3"): 2,
+        ("edge_tls_handshakes_total", "failed", "no", "-"): 1,
+    }
+
+
+def test_each_reason_to_refuse_has_its_figure_from_the_start() -> None:
+    found = samples({"rejected rate": 4})
+    rejected = {reason: number for (name, *labels), number in found.items() for reason in labels if "reject" in name}
+    assert rejected == {**dict.fromkeys(REASONS, 0), "rate": 4}

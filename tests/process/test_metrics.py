@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import socket
+import ssl
 import stat
 import tempfile
 import threading
@@ -148,6 +150,39 @@ def test_certificates_tell_when_they_end(tmp_path: Path, place: Path, authority:
         until = scrape(place)["edge_tls_cert_not_after_seconds", "localhost"]
     pem = authority.cert.read_bytes()
     assert until == x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
+
+
+def test_handshakes_and_refusals_are_counted(tmp_path: Path, place: Path, authority: Authority) -> None:
+    context = authority.client_context()
+    arguments = ("--metrics", f"unix:{place}", "--max-connections", "4")
+    with serving(tmp_path, APPLICATION, *arguments, authority=authority) as server:
+        with RawClient(server.port, context) as client:
+            client.send(GET % b"/")
+            client.receive_response()
+            assert isinstance(client.sock, ssl.SSLSocket)
+            session = client.sock.session
+        address = ("127.0.0.1", server.port)
+        plain = socket.create_connection(address, 10)
+        with context.wrap_socket(plain, server_hostname="localhost", session=session) as resumed:
+            resumed.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: +1\r\n\r\n")
+            while resumed.recv(4096):
+                pass
+        with socket.create_connection(address, 10) as sock:
+            sock.sendall(b"\x16\x03\x01\x00\x05\x01\x00\x00\x01\x00")
+            while sock.recv(4096):
+                pass
+        expected = {
+            ("edge_tls_handshakes_total", "ok", "no", "TLSv1.3"): 1,
+            ("edge_tls_handshakes_total", "ok", "yes", "TLSv1.3"): 1,
+            ("edge_tls_handshakes_total", "failed", "no", "-"): 1,
+            ("edge_rejected_total", "malformed"): 1,
+            ("edge_rejected_total", "connections"): 0,
+        }
+        wait_until(lambda: expected.items() <= scrape(place).items(), "all of it is counted")
+        with contextlib.ExitStack() as stack:
+            for _ in range(5):
+                stack.enter_context(socket.create_connection(address, 10))
+            wait_until(lambda: scrape(place)["edge_rejected_total", "connections"] >= 1, "one is refused")
 
 
 def test_metrics_are_on_their_own_address_alone(tmp_path: Path) -> None:
