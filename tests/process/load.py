@@ -159,8 +159,10 @@ class WebSocket:
         self._flush()
 
     def receive(self) -> Frame:
-        """Return the next frame of the server, which is answered if it is Close."""
+        """Return the next frame of the server that is not Ping; Ping and Close are answered."""
         frame = self._next()
+        while isinstance(frame, Frame) and frame.opcode is Opcode.PING:
+            frame = self._next()
         assert isinstance(frame, Frame)
         return frame
 
