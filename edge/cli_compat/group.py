@@ -12,6 +12,7 @@ import click
 from edge import __version__
 from edge.cli_compat import gunicorn, gunicorn_sources, uvicorn
 from edge.cli_compat.rules import Translation
+from edge.errors import ConfigError
 
 Run = Callable[[Sequence[str]], int]
 Translate = Callable[[Sequence[str]], Translation]
@@ -84,7 +85,11 @@ def _run(translation: Translation, serve: Run) -> int:
     os.environ.update(translation.environ)
     if translation.log_file:
         sys.stderr.flush()
-        descriptor = os.open(translation.log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        try:
+            descriptor = os.open(translation.log_file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        except OSError as error:
+            reason = str(error.strerror).lower()
+            raise ConfigError(f"{translation.log_file}: {reason}; use a file that this user may write") from None
         os.dup2(descriptor, sys.stderr.fileno())
         os.close(descriptor)
     return serve(translation.arguments)

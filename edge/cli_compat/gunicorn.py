@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,16 +14,19 @@ from edge.cli_compat.rules import (
     Takes,
     Translation,
     as_list,
+    client_certificates,
     each,
     nothing,
     number,
     refuse,
     same,
     switch,
+    whole,
     without,
 )
 from edge.config_logs import DEFAULT_FORMAT
 from edge.errors import ConfigError
+from edge.options import LONGEST, show_seconds
 
 _LEAVE_IT = "use systemd, a container, or nohup ... & in place of --daemon: a server that leaves its terminal is silent"
 _DEFENCE = "the edge refuses what others could read otherwise (RFC 9112)"
@@ -42,17 +46,34 @@ HOOKS: Final = frozenset(
 )
 
 
+# Classes whose place ours takes without a loss; others may have settings in them.
+_WORKERS = ("sync", "gthread", "asgi")
+_WORKER_PACKAGES = ("gunicorn.workers.", "uvicorn.workers.", "uvicorn_worker.")
+
+
 def _worker_class(value: Any) -> Step:
-    name = value if isinstance(value, str) else getattr(value, "__name__", str(value))
-    if name.endswith("H11Worker"):
+    name = value if isinstance(value, str) else f"{value.__module__}.{value.__name__}"
+    if name.startswith(_WORKER_PACKAGES) and name.endswith("H11Worker"):
         return ("--http", "h11")
     if name.rpartition(".")[2] in ("gevent", "gevent_wsgi", "gevent_pywsgi", "eventlet", "tornado", "GeventWorker"):
         return Left(f"{name} is not run: WSGI applications run in threads (--threads), ASGI ones in asyncio")
+    if name not in _WORKERS and not name.startswith(_WORKER_PACKAGES):
+        return Left(f"{name} is not run; what it sets up, such as its CONFIG_KWARGS, has to be given as options")
     return ()
 
 
 def _timeout(value: Any) -> Step:
-    return ("--worker-timeout", str(value) if int(value) else "24h")
+    seconds = whole("gunicorn --timeout", value)
+    return ("--worker-timeout", str(seconds) if 0 < seconds < LONGEST else show_seconds(LONGEST))
+
+
+def _reload_engine(value: Any) -> Step:
+    return Left("where a file system reports no changes, set WATCHFILES_FORCE_POLLING=1") if value == "poll" else ()
+
+
+def _umask_of_files(value: Any) -> Step:
+    reason = "it is for Unix sockets alone; for the files of the application, umask in the shell before"
+    return Left(reason) if _umask(value) else ()
 
 
 def _request_line(value: Any) -> Step:
@@ -61,11 +82,6 @@ def _request_line(value: Any) -> Step:
 
 def _field_size(value: Any) -> Step:
     return Left("the limit is one for all fields together: --max-header-size")
-
-
-def _client_auth(value: Any) -> Step:
-    word = {0: "", 1: "optional", 2: "require"}.get(int(value))
-    return ("--client-auth", word) if word else ()
 
 
 def _protocols(value: Any) -> Step:
@@ -106,7 +122,7 @@ FLAGS: Final[Mapping[str, Flag]] = {
     "limit_request_fields": Flag(("--limit-request-fields",), same("--limit-request-fields")),
     "limit_request_field_size": Flag(("--limit-request-field_size",), _field_size),
     "reload": Flag(("--reload",), switch("--reload"), Takes.NOTHING),
-    "reload_engine": Flag(("--reload-engine",), nothing),
+    "reload_engine": Flag(("--reload-engine",), _reload_engine),
     "reload_extra_files": Flag(("--reload-extra-file",), _extra_files, Takes.MANY),
     "spew": Flag(("--spew",), without("use python -X importtime or a debugger"), Takes.NOTHING),
     "check_config": Flag(("--check-config",), nothing, Takes.NOTHING),
@@ -121,7 +137,7 @@ FLAGS: Final[Mapping[str, Flag]] = {
     "worker_tmp_dir": Flag(("--worker-tmp-dir",), without("workers have no heartbeat file")),
     "user": Flag(("-u", "--user"), same("--user")),
     "group": Flag(("-g", "--group"), same("--group")),
-    "umask": Flag(("-m", "--umask"), nothing),
+    "umask": Flag(("-m", "--umask"), _umask_of_files),
     "initgroups": Flag(("--initgroups",), nothing, Takes.NOTHING),
     "tmp_upload_dir": Flag((), without("TMPDIR is where the application puts uploads")),
     "secure_scheme_headers": Flag((), without("X-Forwarded-Proto of trusted proxies is what counts")),
@@ -159,8 +175,8 @@ FLAGS: Final[Mapping[str, Flag]] = {
     "ssl_version": Flag(
         ("--ssl-version",), lambda value: () if str(value) in ("2", "17") else ("--ssl-version", str(value))
     ),
-    "cert_reqs": Flag(("--cert-reqs",), _client_auth),
-    "ca_certs": Flag(("--ca-certs",), same("--client-ca")),
+    "cert_reqs": Flag(("--cert-reqs",), nothing),
+    "ca_certs": Flag(("--ca-certs",), nothing),
     "suppress_ragged_eofs": Flag(("--suppress-ragged-eofs",), nothing, Takes.NOTHING),
     "do_handshake_on_connect": Flag(("--do-handshake-on-connect",), nothing, Takes.NOTHING),
     "ciphers": Flag(("--ciphers",), same("--ciphers")),
@@ -195,7 +211,7 @@ FLAGS: Final[Mapping[str, Flag]] = {
     "dirty_graceful_timeout": Flag(("--dirty-graceful-timeout",), without(_NO_DIRTY)),
     "control_socket": Flag(("--control-socket",), without(_CONTROL)),
     "control_socket_mode": Flag(("--control-socket-mode",), without(_CONTROL)),
-    "control_socket_disable": Flag(("--no-control-socket",), nothing, Takes.NOTHING),
+    "control_socket_disable": Flag(("--no-control-socket",), without(_CONTROL), Takes.NOTHING),
 }
 
 
@@ -212,9 +228,11 @@ def translate(values: Mapping[str, Any], environ: Mapping[str, str]) -> Translat
     for name, flag in FLAGS.items():
         if given.get(name) is not None:
             translation.add(flag.names[-1] if flag.names else name, flag.rule(given[name]))
-    translation.arguments += [*_threads(given), *_trust(given), *_access_log(given, translation)]
+    clients = client_certificates("gunicorn --cert-reqs", given.get("cert_reqs"), given.get("ca_certs"))
+    translation.add("--ca-certs", clients)
+    translation.arguments += [*_threads(given), *_trust(given, environ), *_access_log(given, translation)]
     if given.get("errorlog") not in (None, "-"):
-        translation.log_file = str(given["errorlog"])
+        translation.log_file = os.path.join(str(given.get("chdir", "")), str(given["errorlog"]))
     translation.arguments += _application(given)
     return translation
 
@@ -230,8 +248,9 @@ def _listening(values: Mapping[str, Any], environ: Mapping[str, str]) -> list[st
 
 def _umask(value: Any) -> int:
     """Return the number: text with a zero in front is octal."""
-    text = str(value)
-    return int(text, 8 if isinstance(value, str) and re.fullmatch("0[0-7]+", text) else 0)
+    if isinstance(value, str) and re.fullmatch("0o?[0-7]+", value):
+        return int(value, 8)
+    return whole("gunicorn --umask", value)
 
 
 def _address(text: str) -> str:
@@ -252,9 +271,13 @@ def _threads(values: Mapping[str, Any]) -> list[str]:
     return ["--threads", str(values.get("threads", 1))]
 
 
-def _trust(values: Mapping[str, Any]) -> list[str]:
+def _trust(values: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
     trusted = values.get("forwarded_allow_ips")
-    arguments = ["--forwarded-allow-ips", str(trusted)] if trusted else ["--proxy-headers"]
+    if trusted:
+        arguments = ["--forwarded-allow-ips", str(trusted)]
+    else:  # nobody's word counts, where nobody is named
+        is_nobody = (environ.get("FORWARDED_ALLOW_IPS") if trusted is None else trusted) == ""
+        arguments = ["--no-proxy-headers" if is_nobody else "--proxy-headers"]
     if str(values.get("proxy_protocol", "off")).lower() not in ("off", "false", "none"):
         arguments += ["--proxy-protocol", str(values.get("proxy_allow_ips", "127.0.0.1,::1"))]
     return arguments

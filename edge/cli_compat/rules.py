@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn, SupportsInt, cast
 
 from edge.errors import ConfigError
 from edge.options import nearest
@@ -22,6 +24,8 @@ class Left:
 # Arguments of `edge serve`, or none of them and why.
 Step = tuple[str, ...] | Left
 Rule = Callable[[Any], Step]
+
+_CLIENT_AUTH: Final = {0: "", 1: "optional", 2: "require"}
 
 
 class Takes(Enum):
@@ -107,6 +111,33 @@ def refuse(reason: str) -> Rule:
     return rule
 
 
+def whole(name: str, value: object) -> int:
+    """Return the number that a value means, which may be text.
+
+    Raises ConfigError, with the name of the flag, if it is none.
+    """
+    try:
+        return int(cast(str | SupportsInt, value))
+    except (TypeError, ValueError):
+        raise ConfigError(f"{name} {value!r}: not a whole number; use one") from None
+
+
+def client_certificates(flag: str, wish: object, roots: object) -> Step:
+    """What is asked of clients: `wish` is CERT_NONE, CERT_OPTIONAL or CERT_REQUIRED of `ssl`, by its number.
+
+    Roots without a wish ask nobody for a certificate there; here they would turn everybody away who has none.
+
+    Raises ConfigError, with the name of the flag, on another number.
+    """
+    number = whole(flag, wish or 0)
+    if number not in _CLIENT_AUTH:
+        raise ConfigError(f"{flag} {wish!r}: unknown; use 0, 1 or 2")
+    asked = ("--client-auth", _CLIENT_AUTH[number]) if _CLIENT_AUTH[number] else ()
+    if roots and not asked:
+        return Left(f"no client is asked for a certificate; {flag.rpartition(' ')[2]} 2 asks each")
+    return (*asked, "--client-ca", str(roots)) if roots else asked
+
+
 def as_list(values: object) -> list[object]:
     """Return a list of what may be one value."""
     if values is None:
@@ -123,13 +154,15 @@ def parse(program: str, flags: Sequence[Flag], arguments: Sequence[str], *, abbr
     parser.add_argument("app", nargs="*", default=[])
     for flag in flags:
         _add(parser, flag)
+    said = io.StringIO()
     try:
-        found, unknown = parser.parse_known_intermixed_args(list(arguments))
+        with contextlib.redirect_stderr(said):
+            found, unknown = parser.parse_known_intermixed_args(list(arguments))
     except argparse.ArgumentError as error:
         name = f"{error.argument_name}: " if error.argument_name else ""
         _refuse(program, f"{name}{error.message}")
-    except SystemExit:
-        _refuse(program, "the command line cannot be read")
+    except SystemExit:  # with the whole usage, for an abbreviation that could be several flags
+        _refuse(program, said.getvalue().strip().rpartition("error: ")[2])
     if unknown:
         hint = nearest(unknown[0].partition("=")[0], [name for flag in flags for name in flag.names])
         _refuse(program, f"{unknown[0]}: unknown option{hint}")

@@ -12,6 +12,7 @@ from edge.cli_compat.rules import (
     Takes,
     Translation,
     apply,
+    client_certificates,
     each,
     nothing,
     number,
@@ -35,13 +36,6 @@ def _http(value: str) -> Step:
     if value in ("auto", "httptools"):
         return ()
     return Left("HTTP/1.1 is read in one way only, with every check")
-
-
-def _client_auth(value: str) -> Step:
-    words = {"0": "", "1": "optional", "2": "require"}
-    if value not in words:
-        raise ConfigError(f"uvicorn --ssl-cert-reqs {value!r}: unknown; use 0, 1 or 2")
-    return ("--client-auth", words[value]) if words[value] else ()
 
 
 FLAGS = (
@@ -87,8 +81,8 @@ FLAGS = (
     Flag(("--ssl-certfile",), same("--ssl-certfile")),
     Flag(("--ssl-keyfile-password",), nothing),
     Flag(("--ssl-version",), lambda value: () if value in ("2", "17") else ("--ssl-version", value)),
-    Flag(("--ssl-cert-reqs",), _client_auth),
-    Flag(("--ssl-ca-certs",), same("--client-ca")),
+    Flag(("--ssl-cert-reqs",), nothing),
+    Flag(("--ssl-ca-certs",), nothing),
     Flag(("--ssl-ciphers",), same("--ssl-ciphers")),
     Flag(("--header",), each("--header"), Takes.MANY),
     Flag(("--app-dir",), same("--app-dir")),
@@ -108,8 +102,12 @@ def translate(arguments: Sequence[str], environ: Mapping[str, str]) -> Translati
     translation.arguments += _listening(values)
     if "workers" not in values and "reload" not in values and not environ.get("WEB_CONCURRENCY"):
         values["workers"] = 1
-    values.setdefault("proxy_headers", True)
+    # Nobody's word counts, where nobody is named.
+    trusted = values.get("forwarded_allow_ips", environ.get("FORWARDED_ALLOW_IPS"))
+    values["proxy_headers"] = values.get("proxy_headers", True) and trusted != ""
     apply({flag.key: (flag.names[0], flag.rule) for flag in FLAGS}, values, translation)
+    clients = client_certificates("uvicorn --ssl-cert-reqs", values.get("ssl_cert_reqs"), values.get("ssl_ca_certs"))
+    translation.add("--ssl-ca-certs", clients)
     if values.get("ssl_keyfile_password"):
         translation.environ["EDGE_KEY_PASSWORD"] = values["ssl_keyfile_password"]
     app: list[str] = values.get("app") or [name for name in (environ.get("UVICORN_APP"),) if name]

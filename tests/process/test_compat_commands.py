@@ -103,6 +103,16 @@ def test_line_is_printed_alone_where_that_was_asked_for(tmp_path: Path, argument
     assert (done.stdout, done.stderr) == (expected + "\n", "")
 
 
+def test_log_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "edge", "gunicorn", "--error-logfile", "nosuch/error.log", "shop:app"],
+        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, timeout=DEADLINE, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    reason = "edge: nosuch/error.log: no such file or directory; use a file that this user may write"
+    assert done.stderr.splitlines()[-1] == reason
+
+
 @pytest.mark.parametrize(("app", "code"), [("shop:app", 0), ("shop:nosuch", 2)])
 def test_configuration_of_gunicorn_is_checked_with_its_application(tmp_path: Path, app: str, code: int) -> None:
     (tmp_path / "shop.py").write_text(ASGI)

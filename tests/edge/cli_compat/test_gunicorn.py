@@ -95,6 +95,13 @@ def test_every_hook_of_gunicorn_is_known() -> None:
         ("-k asgi -b unix:a -m 007 a", f"--bind unix:a --uds-permissions 770 --workers 1 {TRUST} {LOG} a"),
         ("-k asgi -t 90 a", f"{LOCAL} --workers 1 --worker-timeout 90 {TRUST} {LOG} a"),
         ("-k asgi -t 0 a", f"{LOCAL} --workers 1 --worker-timeout 24h {TRUST} {LOG} a"),
+        ("-k asgi -t 999999 a", f"{LOCAL} --workers 1 --worker-timeout 24h {TRUST} {LOG} a"),
+        ("-k asgi --ca-certs c.pem a", f"{LOCAL} --workers 1 {TRUST} {LOG} a"),
+        (
+            "-k asgi --ca-certs c.pem --cert-reqs 2 a",
+            f"{LOCAL} --workers 1 --client-auth require --client-ca c.pem {TRUST} {LOG} a",
+        ),
+        ("-k asgi --forwarded-allow-ips '' a", f"{LOCAL} --workers 1 --no-proxy-headers {LOG} a"),
         (
             "-k asgi --max-requests 0 --max-requests-j 5 a",
             f"{LOCAL} --workers 1 --max-requests-jitter 5 {TRUST} {LOG} a",
@@ -136,6 +143,7 @@ def test_line_amounts_to(line: str, expected: str) -> None:
     [
         ({"PORT": "5000"}, f"--bind 0.0.0.0:5000 --workers 1 {TRUST} {LOG} a"),
         ({"WEB_CONCURRENCY": "3"}, f"{LOCAL} {TRUST} {LOG} a"),
+        ({"FORWARDED_ALLOW_IPS": ""}, f"{LOCAL} --workers 1 --no-proxy-headers {LOG} a"),
         ({"GUNICORN_CMD_ARGS": "-b 0.0.0.0:1 --workers 2"}, f"--bind 0.0.0.0:1 --workers 2 {TRUST} {LOG} a"),
     ],
 )
@@ -165,6 +173,11 @@ def left(line: str) -> list[tuple[str, str]]:
         ("--http2-cleartext both", "--http2-cleartext", "HTTP/2 is offered over TLS alone"),
         ("--log-syslog", "--log-syslog", "the access log goes there; redirect standard error for the rest"),
         ("-n shop", "--name", "edge status tells servers apart"),
+        ("-k shop.workers.Worker", "--worker-class", "shop.workers.Worker is not run; what it sets up, such as its"),
+        ("-m 0027", "--umask", "it is for Unix sockets alone; for the files of the application, umask in the shell"),
+        ("--reload-engine poll", "--reload-engine", "where a file system reports no changes, set WATCHFILES_FORCE"),
+        ("--ca-certs c.pem", "--ca-certs", "no client is asked for a certificate; --cert-reqs 2 asks each"),
+        ("--no-control-socket", "--no-control-socket", "edge status, reload and stop find the server by themselves"),
     ],
 )
 def test_what_has_no_counterpart_is_named_with_the_reason(line: str, name: str, reason: str) -> None:
@@ -184,6 +197,11 @@ def test_what_has_no_counterpart_is_named_with_the_reason(line: str, name: str, 
         ("--protocol uwsgi a", "gunicorn --protocol uwsgi: only http is spoken; leave it out, and speak HTTP in front"),
         ("--wrokers 3 a", "gunicorn --wrokers: unknown option; did you mean --workers; see gunicorn --help"),
         ("-c nosuch.py a", "gunicorn -c nosuch.py: no such file; use one that exists"),
+        ("--timeout soon a", "gunicorn --timeout 'soon': not a whole number; use one"),
+        ("--cert-reqs all a", "gunicorn --cert-reqs 'all': not a whole number; use one"),
+        ("--cert-reqs 3 a", "gunicorn --cert-reqs '3': unknown; use 0, 1 or 2"),
+        ("-b unix:a -m all a", "gunicorn --umask 'all': not a whole number; use one"),
+        ("--work 4 a", "gunicorn ambiguous option: --work could match --workers, --worker-class"),
     ],
 )
 def test_what_cannot_be_served_as_asked_for_is_refused(line: str, message: str) -> None:
@@ -202,6 +220,8 @@ raw_env = ["A=1"]
 accesslog = "-"
 access_log_format = '%(h)s'
 errorlog = "error.log"
+chdir = "/srv"
+umask = 0o007
 keepalive = 5
 unknown = 7
 def post_fork(server, worker):
@@ -214,12 +234,19 @@ def test_file_is_run_and_its_settings_count(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
     translation = translate(read_settings(["-w", "2"], {}), {})
     assert shlex.join(translation.arguments) == (
-        "--bind 127.0.0.1:9000 --bind unix:a.sock --uds-permissions 777 --workers 2 --keep-alive 5 --env A=1 "
+        "--bind 127.0.0.1:9000 --bind unix:a.sock --uds-permissions 770 --workers 2 --keep-alive 5 --chdir /srv --env A=1 "
         f"{TRUST} --access-logfile - --access-log-format '%(h)s' shop:app"
     )
-    assert translation.log_file == "error.log"
+    assert translation.log_file == "/srv/error.log"
     why = "not called; what it does at a worker's start or end belongs into the application's lifespan"
-    assert translation.left == [("on_exit", why), ("post_fork", why)]
+    umask = "it is for Unix sockets alone; for the files of the application, umask in the shell before"
+    assert translation.left == [("--umask", umask), ("on_exit", why), ("post_fork", why)]
+
+
+def test_worker_class_may_be_a_class(tmp_path: Path) -> None:
+    (tmp_path / "gunicorn.conf.py").write_text("class worker_class: pass\n")
+    why = "__config__.worker_class is not run; what it sets up, such as its CONFIG_KWARGS, has to be given as options"
+    assert left("a") == [("--worker-class", why)]
 
 
 @pytest.mark.parametrize("name", ["other.py", "file:other.py", "python:other"])

@@ -83,7 +83,12 @@ def test_every_flag_of_uvicorn_is_known_with_what_follows_it() -> None:
         ("a --loop zuvloop", "--bind 127.0.0.1:8000 --workers 1 --loop zuvloop:new_event_loop --proxy-headers a"),
         ("a --ssl-version 17 --ssl-cert-reqs 0", "--bind 127.0.0.1:8000 --workers 1 --proxy-headers a"),
         ("a --ssl-cert-reqs 2", "--bind 127.0.0.1:8000 --workers 1 --proxy-headers --client-auth require a"),
-        ("a --ssl-ca-certs c.pem", "--bind 127.0.0.1:8000 --workers 1 --proxy-headers --client-ca c.pem a"),
+        (
+            "a --ssl-cert-reqs 1 --ssl-ca-certs c.pem",
+            "--bind 127.0.0.1:8000 --workers 1 --proxy-headers --client-auth optional --client-ca c.pem a",
+        ),
+        ("a --ssl-ca-certs c.pem", "--bind 127.0.0.1:8000 --workers 1 --proxy-headers a"),
+        ("a --forwarded-allow-ips ''", "--bind 127.0.0.1:8000 --workers 1 --no-proxy-headers a"),
         (
             "a --header X-A:b --header 'C: d' --ws-per-message-deflate false",
             "--bind 127.0.0.1:8000 --workers 1 --ws-per-message-deflate false --proxy-headers "
@@ -97,10 +102,11 @@ def test_line_amounts_to(line: str, expected: str) -> None:
 
 
 def test_what_has_no_counterpart_is_named_with_the_reason() -> None:
-    translation = translate(["a", "--http", "h11", "--reset-contextvars"], {})
+    translation = translate(["a", "--http", "h11", "--reset-contextvars", "--ssl-ca-certs", "c.pem"], {})
     assert translation.left == [
         ("--http", "HTTP/1.1 is read in one way only, with every check"),
         ("--reset-contextvars", "each request runs in a context of its own anyway"),
+        ("--ssl-ca-certs", "no client is asked for a certificate; --ssl-cert-reqs 2 asks each"),
     ]
 
 
@@ -131,6 +137,10 @@ def test_number_of_workers_may_come_from_the_platform() -> None:
     assert amounts_to("a", WEB_CONCURRENCY="3") == "--bind 127.0.0.1:8000 --proxy-headers a"
 
 
+def test_nobody_is_believed_where_the_platform_names_nobody() -> None:
+    assert amounts_to("a", FORWARDED_ALLOW_IPS="") == "--bind 127.0.0.1:8000 --workers 1 --no-proxy-headers a"
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -139,6 +149,7 @@ def test_number_of_workers_may_come_from_the_platform() -> None:
         ("a --zzz=3", "uvicorn --zzz=3: unknown option; see uvicorn --help"),
         ("a --port", "uvicorn --port: expected one argument; see uvicorn --help"),
         ("a --ssl-cert-reqs 3", "uvicorn --ssl-cert-reqs '3': unknown; use 0, 1 or 2"),
+        ("a --ssl-cert-reqs x", "uvicorn --ssl-cert-reqs 'x': not a whole number; use one"),
     ],
 )
 def test_what_uvicorn_does_not_know_is_refused(line: str, message: str) -> None:
