@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from edge import __version__
+from edge.cli_group import Commands
 from edge.cli_options import parameters, switch_flags, take
 from edge.config import SECTIONS, section_options
 from edge.config_foreign import advice_for
@@ -23,6 +24,15 @@ _SERVE_EPILOG = (
     "stronger than those, and both than the file; WEB_CONCURRENCY and FORWARDED_ALLOW_IPS are honoured. "
     "Sizes: 8192, 8KiB, 100MiB. Durations: 10, 500ms, 2m."
 )
+# What the help lists, and under which title.
+_TITLES = {
+    "Serve": ("serve", "check", "config", "uvicorn", "gunicorn"),
+    "The server that runs": (
+        *("status", "reload", "scale", "pause", "resume", "maintenance", "upgrade", "drain", "stop"),
+    ),
+    "Certificates and trust": ("cert", "compose", "trust"),
+    "This command": ("completion",),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +70,7 @@ def _serve(**parameters: Any) -> int:
         raise ConfigError(str(error)) from error
 
 
-class _Program(click.Group):
+class _Program(Commands):
     """Loads the commands besides `serve` when one of them is used: a server does without them all its life."""
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
@@ -80,6 +90,7 @@ class _Program(click.Group):
 @click.group(
     "edge",
     cls=_Program,
+    titles=_TITLES,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from edge.cli_group import Commands
 from edge.cli_trust.output import dry_option, explained, json_option, print_json
 from edge.errors import ConfigError
 
@@ -23,7 +24,7 @@ OVERRIDE = "compose.override.yaml"
 HEADING = "# Made by edge compose init; run that again to renew it, and whenever services change.\n"
 
 
-@click.group("compose", invoke_without_command=True)
+@click.group("compose", cls=Commands, invoke_without_command=True)
 @click.pass_context
 def compose_group(context: click.Context) -> int:
     """Trusted local HTTPS in a compose project."""

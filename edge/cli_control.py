@@ -29,7 +29,7 @@ def status_command(as_json: bool, pid_file: str | None) -> None:
         click.echo(line)
 
 
-@click.command("reload")
+@click.command("reload", short_help="Read settings, certificates and code again, losing no request.")
 @_PID_FILE
 def reload_command(pid_file: str | None) -> None:
     """Read settings, certificates and code again, and replace the workers; returns when all are new."""
@@ -56,7 +56,7 @@ def pause_command(limit: str | None, pid_file: str | None) -> None:
     click.echo("paused: new requests wait; edge resume lets them through")
 
 
-@click.command("resume")
+@click.command("resume", short_help="Let requests through again; ends maintenance, too.")
 @_PID_FILE
 def resume_command(pid_file: str | None) -> None:
     """Let requests through again, those that wait first; ends maintenance, too."""
@@ -76,7 +76,7 @@ def maintenance_command(switch: str, allow: tuple[str, ...], retry_after: str | 
     click.echo(f"maintenance: {switch}")
 
 
-@click.command("upgrade")
+@click.command("upgrade", short_help="Have the version that is installed now take over.")
 @_PID_FILE
 def upgrade_command(pid_file: str | None) -> None:
     """Have the version that is installed now take over; returns when it has."""
@@ -84,14 +84,14 @@ def upgrade_command(pid_file: str | None) -> None:
     click.echo(f"upgraded: process {answer['pid']} serves")
 
 
-@click.command("drain")
+@click.command("drain", short_help="Finish what runs, however long it takes, and end.")
 @_PID_FILE
 def drain_command(pid_file: str | None) -> None:
     """Take nothing new, finish what runs however long it takes, and end; returns at the end."""
     _end(pid_file, "drain")
 
 
-@click.command("stop")
+@click.command("stop", short_help="Finish what runs within --drain-timeout, and end.")
 @click.option("--now", is_flag=True, help="cut off what runs")
 @_PID_FILE
 def stop_command(now: bool, pid_file: str | None) -> None:

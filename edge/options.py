@@ -384,10 +384,10 @@ def application() -> Kind:
     return Kind("MODULE:ATTR", parse)
 
 
-def nearest(word: str, words: Iterable[str]) -> str:
-    """Return "; did you mean ..." with the likeliest of `words`, or nothing where none is near."""
+def nearest(word: str, words: Iterable[str], before: str = "") -> str:
+    """Return "; did you mean ..." with the likeliest of `words`, `before` before it, or nothing where none is near."""
     near = difflib.get_close_matches(word, list(words), n=1, cutoff=0.7)
-    return f"; did you mean {near[0]}" if near else ""
+    return f"; did you mean {before}{near[0]}" if near else ""
 
 
 def show_size(number: int) -> str:

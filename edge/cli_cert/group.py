@@ -11,17 +11,11 @@ from edge.cli_cert.files import export_command, import_command
 from edge.cli_cert.inspect import inspect_command
 from edge.cli_cert.listing import list_command
 from edge.cli_cert.order import issue_command, renew_command
+from edge.cli_group import Commands
 from edge.errors import ConfigError
 
 
-class _InOrder(click.Group):
-    """Lists the commands as they are added: in the order in which they are needed."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-
-@click.group("cert", cls=_InOrder, invoke_without_command=True)
+@click.group("cert", cls=Commands, invoke_without_command=True)
 @click.pass_context
 def cert_group(context: click.Context) -> int:
     """Certificates: get them, renew them, look at them, move them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from edge.cli_group import Commands
 from edge.cli_trust.add import add_command
 from edge.cli_trust.check import check_command
 from edge.cli_trust.detect import detect_command
@@ -15,7 +16,7 @@ from edge.cli_trust.variables import bundle_command, env_command, run_command
 from edge.errors import ConfigError
 
 
-@click.group("trust", invoke_without_command=True)
+@click.group("trust", cls=Commands, invoke_without_command=True)
 @click.pass_context
 def trust_group(context: click.Context) -> int:
     """Trust a company's root certificate in everything that calls out over HTTPS."""

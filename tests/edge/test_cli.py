@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+import click
 import pytest
 
 from edge import __version__, cli
@@ -132,7 +133,10 @@ def test_wrong_command_line_is_refused_with_one_line(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["serv", "app"], "no such command 'serv'; use edge serve MODULE:ATTR, or see edge --help"),
+        (["serv", "app"], "no such command 'serv'; did you mean edge serve"),
+        (["run", "app"], "no such command 'run'; use edge serve MODULE:ATTR, or see edge --help"),
+        (["cert", "isue"], "no such command 'isue'; did you mean edge cert issue"),
+        (["cert", "xyz"], "no such command 'xyz'; see edge cert --help"),
         (["app:app"], "no such command 'app:app'; use edge serve MODULE:ATTR, or see edge --help"),
         (["--versoin"], "--versoin: unknown option; did you mean --version"),
     ],
@@ -162,6 +166,19 @@ def test_command_alone_prints_its_help_and_fails(capsys: pytest.CaptureFixture[s
 def test_help_lists_the_commands(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([flag]) == 0
     assert re.search("serve +Serve an ASGI application", capsys.readouterr().out)
+
+
+def test_help_lists_every_command_under_a_title_and_cuts_no_sentence_short(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in ([], ["cert"], ["trust"], ["compose"]):
+        cli.main([*words, "--help"])
+        text = capsys.readouterr().out
+        assert "..." not in text.replace("[ARGS]...", "").replace("ARGS...", "")
+        assert max(map(len, text.splitlines())) < 80
+    program = cli.program()
+    assert sorted(program.list_commands(click.Context(program))) == sorted(program.commands)
 
 
 def test_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -199,7 +216,7 @@ def test_server_does_without_other_commands_and_what_it_was_not_asked_for() -> N
     )
     done = run("-c", code)
     assert "none.pem" in done.stderr
-    assert done.stdout.split() == ["edge.cli_options"]
+    assert done.stdout.split() == ["edge.cli_group", "edge.cli_options"]
 
 
 def test_module_runs_as_the_command_and_exits_with_its_code() -> None:

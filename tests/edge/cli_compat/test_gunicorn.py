@@ -234,8 +234,8 @@ def test_file_is_run_and_its_settings_count(tmp_path: Path) -> None:
     (tmp_path / "gunicorn.conf.py").write_text(CONFIG)
     translation = translate(read_settings(["-w", "2"], {}), {})
     assert shlex.join(translation.arguments) == (
-        "--bind 127.0.0.1:9000 --bind unix:a.sock --uds-permissions 770 --workers 2 --keep-alive 5 --chdir /srv --env A=1 "
-        f"{TRUST} --access-logfile - --access-log-format '%(h)s' shop:app"
+        "--bind 127.0.0.1:9000 --bind unix:a.sock --uds-permissions 770 --workers 2 --keep-alive 5 --chdir /srv "
+        f"--env A=1 {TRUST} --access-logfile - --access-log-format '%(h)s' shop:app"
     )
     assert translation.log_file == "/srv/error.log"
     why = "not called; what it does at a worker's start or end belongs into the application's lifespan"

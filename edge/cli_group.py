@@ -1,0 +1,52 @@
+"""A group of commands: what its help lists, and what is said to a command that there is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import click
+
+from edge.errors import ConfigError
+from edge.options import nearest
+
+# click shortens what is longer; a sentence that ends in dots helps nobody.
+_WHOLE = 1000
+
+
+class Commands(click.Group):
+    """Lists the commands in the order of `titles`, under those, each with the whole first sentence of its help.
+
+    Without titles they are in the order in which they were added: that in which they are needed.
+    """
+
+    def __init__(self, *arguments: Any, titles: Mapping[str, Sequence[str]] | None = None, **attributes: Any) -> None:
+        super().__init__(*arguments, **attributes)
+        self._titles = titles
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, for help and completion."""
+        return [name for names in self._sections().values() for name in names]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list."""
+        width = max(map(len, self.list_commands(ctx)))
+        for title, names in self._sections().items():
+            with formatter.section(title):
+                rows = [(name.ljust(width), self.commands[name].get_short_help_str(_WHOLE)) for name in names]
+                formatter.write_dl(rows)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command.
+
+        Raises ConfigError, with the one that is near, if there is none of that name.
+        """
+        hint = "" if self.get_command(ctx, args[0]) else nearest(args[0], self.commands, before=f"{ctx.command_path} ")
+        if hint:
+            raise ConfigError(f"no such command {args[0]!r}{hint}")
+        return super().resolve_command(ctx, args)
+
+    def _sections(self) -> Mapping[str, Sequence[str]]:
+        return self._titles or {"Commands": list(self.commands)}
