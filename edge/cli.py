@@ -1,6 +1,8 @@
 """The command line: arguments to settings, failures to one line and an exit code."""
 
+import errno
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -45,6 +47,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message, code = str(error), error.exit_code
     except click.Abort:
         return INTERRUPTED
+    except OSError as error:
+        # What is printed into a file on a full disk; any other is a defect, and the traceback says where.
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        _abandon_output()
+        message, code = "standard output: no space left on device; make room, or write elsewhere", EdgeError.exit_code
     for line in message.splitlines():
         click.echo(f"edge: {line}", err=True)
     return code
@@ -102,6 +110,13 @@ def _program(context: click.Context) -> int:
         click.echo(context.get_help(), err=True)
         return ConfigError.exit_code
     return 0
+
+
+def _abandon_output() -> None:
+    """Let what is in the buffer go nowhere, or the interpreter would fail with it when it ends."""
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, sys.stdout.fileno())
+    os.close(descriptor)
 
 
 def _show_help(context: click.Context, parameter: click.Parameter, asked: bool) -> None:

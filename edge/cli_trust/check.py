@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge.cli_trust.chain import described, lacks_root, next_commands, open_route, print_next, print_server
 from edge.cli_trust.output import explained, json_option, print_json, print_table, printable
+from edge.cli_trust.targets import this_machine
 from edge.errors import EdgeError
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from edge_certs.trust.clients import Client
     from edge_certs.trust.handshake import Route
     from edge_certs.trust.inspection import Inspection
+    from edge_certs.trust.toolsettings import Setting as SwitchedOff
 
 # Behind a proxy, this is the first that people call, to install anything at all.
 DEFAULT_TARGET = "https://pypi.org/"
@@ -56,9 +59,15 @@ def check_command(target: str, names: tuple[str, ...], as_json: bool) -> int:
     rows = _rows([client for client in CLIENTS if not names or client.name in names], settings, route)
     for row in rows:
         row["missing"] = inspection.root.name if lacks_root(inspection) and row[NOW]["state"] == "refused" else None
+    switches = _switches({row["client"] for row in rows})
     passed = all(row[SERVE]["state"] in ("ok", "absent") for row in rows)
+    for item in switches:
+        words = f"{item.value!r} switches the verification off, so that 'ok' proves nothing"
+        click.echo(printable(f"edge: {item.name}: {words}; {item.undo}"), err=True)
     if as_json:
-        print_json({**described(inspection), "clients": rows, "passed": passed, "next": _advice(inspection, rows)})
+        off = [{"name": item.name, "value": item.value, "command": item.undo} for item in switches]
+        result = {"clients": rows, "verification_off": off, "passed": passed, "next": _advice(inspection, rows)}
+        print_json({**described(inspection), **result})
     else:
         _print(inspection, rows)
     return 0 if passed else EdgeError.exit_code
@@ -79,6 +88,16 @@ def _settings() -> list[Setting]:
         Setting(RUN, {**os.environ, **ran.variables}),
         Setting(SERVE, served.environ, hook if served.ca_bundle else ""),
     ]
+
+
+def _switches(names: Collection[str]) -> list[SwitchedOff]:
+    """Return by which variables and settings these clients verify nothing, or not every host."""
+    from edge_certs.trust.survey import switched_off
+    from edge_certs.trust.toolsettings import is_switch, read_settings
+
+    found = [*switched_off(os.environ), *filter(is_switch, read_settings(this_machine()))]
+    # Of a variable and of a setting, the first word is the client's name.
+    return [item for item in found if re.split("[_ ]", item.name.lower())[0] in names]
 
 
 def _rows(clients: Sequence[Client], settings: Sequence[Setting], route: Route) -> list[dict[str, Any]]:

@@ -42,7 +42,7 @@ def read_source(source: str, *, is_pinned: bool) -> bytes:
         try:
             return read_file(Path(source), "root certificate")
         except CertificateError as error:
-            raise ConfigError(str(error)) from error
+            raise ConfigError(f"{error.found}; {_advice(source, error.advice)}") from error
     content = sys.stdin.buffer.read(MAX_FILE_SIZE + 1)
     if len(content) > MAX_FILE_SIZE:
         raise ConfigError(f"standard input: more than {MAX_FILE_SIZE} bytes; give the root certificate alone")
@@ -68,6 +68,15 @@ def parse_source(source: str, content: bytes, wanted: str | None) -> Sequence[x5
                 "ask whoever gave you the fingerprint; this may be another's certificate",
             )
     return certificates
+
+
+def _advice(source: str, otherwise: str) -> str:
+    """Return what to do about a file that is no source; elsewhere, it would be a server's, which is read again."""
+    if os.path.isdir(source):
+        return "name the root certificate's own file in it"
+    if os.path.isfile(source):
+        return "give the root certificate alone" if os.access(source, os.R_OK) else otherwise
+    return "pipe it into: edge trust add -" if os.path.exists(source) else otherwise
 
 
 @contextmanager

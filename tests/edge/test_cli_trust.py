@@ -190,20 +190,20 @@ def make_large(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "found"),
+    ("make", "message"),
     [
-        (lambda path: None, "no such file"),
-        (lambda path: path.mkdir(), "a directory, not a file"),
-        (make_large, f"more than {MAX_FILE_SIZE} bytes"),
-        (os.mkfifo, "not a regular file"),
+        (lambda path: None, "no such file; name a PEM file with the root certificate"),
+        (lambda path: path.mkdir(), "a directory, not a file; name the root certificate's own file in it"),
+        (make_large, f"more than {MAX_FILE_SIZE} bytes; give the root certificate alone"),
+        (os.mkfifo, "not a regular file; pipe it into: edge trust add -"),
     ],
 )
 def test_file_that_cannot_be_read_is_a_wrong_command(
-    make: object, found: str, capsys: pytest.CaptureFixture[str], home: Path
+    make: object, message: str, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
     assert callable(make)
     make(Path("bad"))
-    assert refusal(capsys, 2, "add", "bad").startswith(f"root certificate bad: {found}; ")
+    assert refusal(capsys, 2, "add", "bad") == f"root certificate bad: {message}"
     assert not home.exists()
 
 
@@ -214,6 +214,21 @@ def test_file_of_another_user_is_a_wrong_command(capsys: pytest.CaptureFixture[s
         message = refusal(capsys, 2, "add", "corp.pem")
     assert re.fullmatch("root certificate corp.pem: permission denied; let user '[^']+' read it", message)
     assert not home.exists()
+
+
+@pytest.mark.parametrize("arguments", [["bundle", "--base", "certifi"], ["env"], ["list"]], ids=" ".join)
+def test_output_on_a_full_disk_is_one_line(arguments: list[str], home: Path) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edge", "trust", *arguments],
+            env={**os.environ, "PYTHONPATH": ROOMS},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+        )
+    assert done.stderr == b"edge: standard output: no space left on device; make room, or write elsewhere\n"
+    assert done.returncode == 1
 
 
 def test_endless_standard_input_is_refused() -> None:

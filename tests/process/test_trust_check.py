@@ -28,8 +28,6 @@ from cryptography import x509
 from edge.cli_trust.check import NAMES
 from edge_certs.trust.anchors import fingerprint, parse_anchors
 from edge_certs.trust.clients import CLIENTS
-from edge_certs.trust.handshake import Route, fetch_chain, verify
-from edge_certs.trust.target import Proxy, parse_target
 from tests.certs.forge import AUTHORITY, forge
 from tests.process.server import DEADLINE, clean_environment
 from tests.process.tls_proxy import (
@@ -282,6 +280,24 @@ def test_server_that_cannot_be_asked_is_one_line(
     assert user.trust(command, target, code=code, environ=environ).startswith(message)
 
 
+@pytest.mark.parametrize("value", ["1", "0"])
+def test_client_that_verifies_nothing_is_not_said_to_be_well(value: str, user: User, network: Network) -> None:
+    """Of GIT_SSL_NO_VERIFY, git looks only whether it is set."""
+    target = f"localhost:{network.corporate_port}"
+    environ = {**user.environ, "GIT_SSL_NO_VERIFY": value}
+    command = [sys.executable, "-m", "edge", "trust", "check", target, "--client", "git", "--json"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=DEADLINE, check=False)
+    found = json.loads(done.stdout)
+    assert state(found, "git", "now") == "ok"
+    assert found["verification_off"] == [
+        {"name": "GIT_SSL_NO_VERIFY", "value": value, "command": "unset GIT_SSL_NO_VERIFY"}
+    ]
+    assert done.stderr == (
+        f"edge: GIT_SSL_NO_VERIFY: {value!r} switches the verification off, so that 'ok' proves nothing; "
+        "unset GIT_SSL_NO_VERIFY\n"
+    )
+
+
 def test_port_without_tls_is_named(user: User) -> None:
     def serve(connection: socket.socket) -> None:
         connection.recv(1)
@@ -314,8 +330,8 @@ def test_proxy_that_does_not_connect_is_named(answer: bytes, found: str, advice:
     assert message == f"proxy {proxy}: {found} to CONNECT {NAME}:443; {advice}"
 
 
-def test_proxy_that_is_reached_by_tls_is_told_user_and_password(
-    network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_proxy_that_is_reached_by_tls_is_told_user_and_password_once_its_root_was_added(
+    user: User, network: Network, tmp_path: Path
 ) -> None:
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "proxy.pem"))
@@ -334,16 +350,19 @@ def test_proxy_that_is_reached_by_tls_is_told_user_and_password(
                     plain.shutdown(socket.SHUT_RDWR)
                 back.join()
 
-    # The variable that OpenSSL reads when edge's own process makes its context.
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "proxy.pem"))
-    secret = "Basic " + base64.b64encode(b"me:secret").decode()
+    secret = base64.b64encode(b"me:secret")
+    target = f"localhost:{network.public_port}"
     with Listener(serve) as listener:
-        route = Route(parse_target("localhost"), Proxy("localhost", listener.port, True, secret, ""))
-        [leaf] = fetch_chain(route)
-        refused = verify(route, [leaf], strict=False)
-    assert heads[0].startswith(b"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost:443\r\n")
-    assert f"\r\nProxy-Authorization: {secret}\r\n\r\n".encode() in heads[0]
-    assert refused.code == 0, "a certificate that is a root itself is trusted by itself"
+        environ = {"HTTPS_PROXY": f"https://me:secret@localhost:{listener.port}"}
+        before = user.trust("detect", target, code=1, environ=environ)
+        assert heads == []
+        user.trust("add", "proxy.pem")
+        after = user.json("detect", target, environ=environ)
+    refusal = "its certificate is refused: unable to get local issuer certificate"
+    assert before == f"proxy https://localhost:{listener.port}: {refusal}"
+    assert after["verdict"] == "public"
+    assert heads[0].startswith(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n".encode())
+    assert b"\r\nProxy-Authorization: Basic " + secret + b"\r\n\r\n" in heads[0]
 
 
 def _copy(source: socket.socket, target: socket.socket) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -52,22 +52,24 @@ class Stream(Protocol):
         """Return what has arrived, at most `size` bytes; nothing at the end."""
 
 
-def fetch_chain(route: Route) -> list[bytes]:
+def fetch_chain(route: Route, proxy_roots: Collection[bytes]) -> list[bytes]:
     """Return the certificates (DER) that the server presents, its own first, without any check.
+
+    A proxy that is itself reached by TLS must be good by `proxy_roots` (DER): it may be sent a password.
 
     Raises CertificateError: it or the proxy cannot be reached, or there is no TLS.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    with _connected(route, context) as tls:
+    with _connected(route, context, proxy_roots) as tls:
         return tls.chain()
 
 
-def verify(route: Route, roots: Iterable[bytes], *, strict: bool) -> Verified:
+def verify(route: Route, roots: Iterable[bytes], proxy_roots: Collection[bytes], *, strict: bool) -> Verified:
     """Return whether the server's certificate, name and dates included, is good by these roots (DER).
 
-    With `strict`, by the rules that Python 3.13 and later have by default.
+    With `strict`, by the rules that Python 3.13 and later have by default; `proxy_roots` are as for `fetch_chain`.
 
     Raises CertificateError: as `fetch_chain`.
     """
@@ -79,7 +81,7 @@ def verify(route: Route, roots: Iterable[bytes], *, strict: bool) -> Verified:
     if strict:
         context.verify_flags |= ssl.VERIFY_X509_STRICT
     try:
-        with _connected(route, context):
+        with _connected(route, context, proxy_roots):
             return Verified(0, "")
     except ssl.SSLCertVerificationError as error:
         return Verified(error.verify_code, error.verify_message.rstrip("."))
@@ -140,7 +142,7 @@ class _Tls:
 
 
 @contextlib.contextmanager
-def _connected(route: Route, context: ssl.SSLContext) -> Iterator[_Tls]:
+def _connected(route: Route, context: ssl.SSLContext, proxy_roots: Collection[bytes]) -> Iterator[_Tls]:
     """Raises ssl.SSLCertVerificationError as it is, of the server's certificate alone; all else as CertificateError."""
     target, proxy = route.target, route.proxy
     first = (proxy.host, proxy.port) if proxy else (target.host, target.port)
@@ -149,17 +151,20 @@ def _connected(route: Route, context: ssl.SSLContext) -> Iterator[_Tls]:
         stream: Stream = plain
         if proxy:
             with _failing(subject):
-                stream = _through(plain, proxy, target)
+                stream = _through(plain, target, proxy, proxy_roots)
         tls = _Tls(stream, context, target.host)
         with _failing(str(target), verification=False):
             tls.handshake()
         yield tls
 
 
-def _through(plain: socket.socket, proxy: Proxy, target: Target) -> Stream:
+def _through(plain: socket.socket, target: Target, proxy: Proxy, roots: Collection[bytes]) -> Stream:
     stream: Stream = plain
     if proxy.is_tls:
-        encrypted = _Tls(plain, ssl.create_default_context(), proxy.host)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        _load(context, roots)
+        encrypted = _Tls(plain, context, proxy.host)
         encrypted.handshake()
         stream = encrypted
     lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]

@@ -49,12 +49,12 @@ def inspect(route: Route, home: Path, environ: Mapping[str, str]) -> Inspection:
 
     Raises CertificateError: it cannot be reached, it presents nothing that can be read, or the roots are unreadable.
     """
-    presented = _parsed(route, fetch_chain(route))
-    known = list(known_roots(home, environ))
-    public = verify(route, public_roots(known), strict=False)
     roots = {der for source in merged_sources(home, environ, "both") for der in source.certificates}
-    trusted = verify(route, roots, strict=False)
-    strict = verify(route, roots, strict=True) if trusted.code == 0 else trusted
+    presented = _parsed(route, fetch_chain(route, roots))
+    known = list(known_roots(home, environ))
+    public = verify(route, public_roots(known), roots, strict=False)
+    trusted = verify(route, roots, roots, strict=False)
+    strict = verify(route, roots, roots, strict=True) if trusted.code == 0 else trusted
     chain = order_chain(presented)
     verdict = judge(public, is_public_name=route.target.is_public)
     return Inspection(route, presented, tuple(chain), verdict, find_root(chain, known), public, trusted, strict)

@@ -26,11 +26,15 @@ from edge_certs.trust.variables import BUNDLE_VARIABLES, EXTRA_VARIABLES, MERGED
 from edge_certs.x509 import CERTIFICATE_LABELS
 
 # Each switches the verification of certificates off, with the values that do.
-SWITCHES: Mapping[str, tuple[str, ...]] = {
-    "NODE_TLS_REJECT_UNAUTHORIZED": ("0",),
-    "GIT_SSL_NO_VERIFY": ("1", "true", "yes", "on"),
-    "NPM_CONFIG_STRICT_SSL": ("false",),
-    "npm_config_strict_ssl": ("false",),
+SWITCHES: Mapping[str, re.Pattern[str]] = {
+    "NODE_TLS_REJECT_UNAUTHORIZED": re.compile("0"),
+    # git looks only whether it is set: "0", "false" and nothing at all count as well (measured with 2.39).
+    "GIT_SSL_NO_VERIFY": re.compile(".*", re.DOTALL),
+    "NPM_CONFIG_STRICT_SSL": re.compile("false", re.IGNORECASE),
+    "npm_config_strict_ssl": re.compile("false", re.IGNORECASE),
+    # Names of hosts, for which nothing is verified.
+    "PIP_TRUSTED_HOST": re.compile(r".*\S.*", re.DOTALL),
+    "UV_INSECURE_HOST": re.compile(r".*\S.*", re.DOTALL),
 }
 
 
@@ -113,8 +117,8 @@ def read_setting(setting: Setting) -> Place:
 
 
 def switched_off(environ: Mapping[str, str]) -> list[Setting]:
-    """Return the variables that are set so that nothing is verified."""
-    found = [name for name, values in SWITCHES.items() if environ.get(name, "").lower() in values]
+    """Return the variables that are set so that nothing, or not everything, is verified."""
+    found = [name for name, values in SWITCHES.items() if name in environ and values.fullmatch(environ[name])]
     return [Setting(name, environ[name], f"unset {name}") for name in found]
 
 

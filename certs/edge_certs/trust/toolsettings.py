@@ -1,7 +1,10 @@
-"""What git and pip are told about roots in files of their own, which variables do not show."""
+"""What git, pip and curl are told about roots in files of their own, which variables do not show."""
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 import sys
 from collections.abc import Iterator, Mapping
 from configparser import ConfigParser, Error
@@ -21,6 +24,10 @@ PIP_FILES = (
 )
 
 
+# A line of a .curlrc (curl(1), --config): dashes are optional for long options, and space, "=" or ":" is behind them.
+_CURL_LINE = re.compile(r"\s*(?:--?)?(insecure|k|cacert)(?:[\s=:]+(.*))?")
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """`name` says which tool and which setting; `undo` is the command of a shell that takes it back."""
@@ -37,11 +44,12 @@ def read_settings(machine: Machine) -> Iterator[Setting]:
         for scope, path in PIP_FILES:
             file = machine.home / path[2:] if path.startswith("~/") else machine.path(path)
             yield from _pip(scope, file)
+    yield from _curl(machine)
 
 
 def is_switch(setting: Setting) -> bool:
     """Return whether the setting turns verification off, and does not name roots."""
-    return setting.name.endswith(("sslVerify", "trusted-host"))
+    return setting.name.endswith(("sslVerify", "trusted-host", "insecure"))
 
 
 def _git(machine: Machine) -> Iterator[Setting]:
@@ -73,6 +81,29 @@ def _pip(scope: str, file: Path) -> Iterator[Setting]:
             if value := options.get(name, "").strip():
                 undo = f"{sys.executable} -m pip config --{scope} unset {section}.{name}"
                 yield Setting(f"pip {name}", value, undo)
+
+
+def _curl(machine: Machine) -> Iterator[Setting]:
+    """Of the files in which curl looks, the first that is there counts."""
+    folders = [(machine.environ.get("CURL_HOME"), ".curlrc"), (machine.environ.get("XDG_CONFIG_HOME"), "curlrc")]
+    files = [Path(folder, name) for folder, name in folders if folder] + [machine.home / ".curlrc"]
+    file = next((path for path in files if os.path.isfile(path)), None)
+    if file is None:
+        return
+    try:
+        lines = file.read_text("utf-8", "replace").splitlines()
+    except OSError:
+        return  # curl cannot read it, either
+    for line in lines:
+        match = _CURL_LINE.fullmatch(line)
+        if match is None:
+            continue
+        option, value = match[1], (match[2] or "").strip().strip('"')
+        # With a suffix, as sed of macOS and of the BSDs wants one.
+        undo = rf"sed -E -i.bak '/^[[:space:]]*-*{option}([[:space:]=:]|$)/d' {shlex.quote(str(file))}"
+        yield (
+            Setting("curl cacert", value, undo) if option == "cacert" else Setting("curl insecure", line.strip(), undo)
+        )
 
 
 def _sections(parser: ConfigParser) -> Mapping[str, Mapping[str, str]]:

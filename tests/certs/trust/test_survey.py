@@ -88,6 +88,12 @@ def test_variables_are_those_that_are_set_and_each_of_several_paths() -> None:
         ({"NODE_TLS_REJECT_UNAUTHORIZED": "0"}, ["NODE_TLS_REJECT_UNAUTHORIZED"]),
         ({"NODE_TLS_REJECT_UNAUTHORIZED": "1"}, []),
         ({"GIT_SSL_NO_VERIFY": "True"}, ["GIT_SSL_NO_VERIFY"]),
+        ({"GIT_SSL_NO_VERIFY": "0"}, ["GIT_SSL_NO_VERIFY"]),
+        ({"GIT_SSL_NO_VERIFY": ""}, ["GIT_SSL_NO_VERIFY"]),
+        ({"npm_config_strict_ssl": "False"}, ["npm_config_strict_ssl"]),
+        ({"PIP_TRUSTED_HOST": "a.example b.example"}, ["PIP_TRUSTED_HOST"]),
+        ({"PIP_TRUSTED_HOST": " "}, []),
+        ({"UV_INSECURE_HOST": "a.example"}, ["UV_INSECURE_HOST"]),
         ({}, []),
     ],
 )

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from edge_certs.trust.stores.machine import Finished, Machine
 from edge_certs.trust.toolsettings import Setting, is_switch, read_settings
+from tests.certs.forge import ordinary_user
 
 
 def machine(tree: Path, git: bytes | None, **environ: str) -> Machine:
@@ -79,3 +81,43 @@ def test_file_that_pip_cannot_read_is_passed_over(content: bytes, tmp_path: Path
 )
 def test_switch_is_what_turns_verification_off(name: str, expected: bool) -> None:
     assert is_switch(Setting(name, "", "")) is expected
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "value"),
+    [
+        ("insecure", "curl insecure", "insecure"),
+        (" --insecure", "curl insecure", "--insecure"),
+        ("-k", "curl insecure", "-k"),
+        ('cacert = "/a b.pem"', "curl cacert", "/a b.pem"),
+        ("--cacert /c.pem", "curl cacert", "/c.pem"),
+    ],
+)
+def test_curl_is_read_where_it_reads_itself_and_the_command_takes_the_line_out(
+    line: str, name: str, value: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "home/me"
+    home.mkdir(parents=True)
+    (home / ".curlrc").write_text(f"# insecure\nsilent\n{line}\ninsecure-not = 1\n")
+    [setting] = read_settings(machine(tmp_path, None))
+    assert (setting.name, setting.value, is_switch(setting)) == (name, value, name == "curl insecure")
+    subprocess.run(["sh", "-c", setting.undo], check=True)
+    assert (home / ".curlrc").read_text() == "# insecure\nsilent\ninsecure-not = 1\n"
+
+
+def test_of_curls_files_the_first_that_is_there_counts(tmp_path: Path) -> None:
+    (tmp_path / "home/me").mkdir(parents=True)
+    (tmp_path / "home/me/.curlrc").write_text("insecure\n")
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/curlrc").write_text("silent\n")
+    assert list(read_settings(machine(tmp_path, None, XDG_CONFIG_HOME=str(tmp_path / "config")))) == []
+    assert len(list(read_settings(machine(tmp_path, None, CURL_HOME=str(tmp_path / "gone"))))) == 1
+
+
+def test_file_of_curl_that_is_closed_to_us_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "home/me").mkdir(parents=True)
+    (tmp_path / "home/me/.curlrc").write_text("insecure\n")
+    (tmp_path / "home/me/.curlrc").chmod(0)
+    (tmp_path).chmod(0o755)
+    with ordinary_user():
+        assert list(read_settings(machine(tmp_path, None))) == []
