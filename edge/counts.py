@@ -99,7 +99,7 @@ class Counts:
 
 
 def add_up(reports: Iterable[Mapping[str, Any]]) -> Counter[str]:
-    """Return the sum of what edges have reported, see edge/process.py."""
+    """Return the sum of what edges have reported, see edge/orders.py."""
     total = Counter[str]()
     for report in reports:
         total.update(report.get("counts", {}))

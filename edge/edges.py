@@ -1,6 +1,6 @@
 """The edge processes, as the master sees them: forked, told what to do, asked how they are, and replaced.
 
-An edge gets its orders as JSON lines on its control socket and sends its reports the same way (edge/process.py).
+An edge gets its orders as JSON lines on its control socket and sends its reports the same way (edge/orders.py).
 Replacement comes before removal here too: new settings fork new edges, and when all of those serve, the old ones drain.
 """
 
@@ -36,7 +36,7 @@ Serve = Callable[[socket.socket], None]
 
 
 class Edge:
-    """One edge process. `report` is the last that it sent, see edge/process.py."""
+    """One edge process. `report` is the last that it sent, see edge/orders.py."""
 
     def __init__(self, pid: int, control: socket.socket) -> None:
         self.pid = pid

@@ -22,23 +22,24 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from edge.commands import Commands
 from edge.config import ServeSettings
-from edge.config_pool import MAX_PROCESSES
 from edge.control import ControlServer, Reply
 from edge.edges import Edge, Edges
 from edge.envfile import without_secrets
-from edge.errors import ConfigError, EdgeError, StartError
-from edge.gate import GateState, parse_command
+from edge.errors import EdgeError
 from edge.inquiry import Inquiry
 from edge.keeper import KeeperProcess
 from edge.metrics import MetricsServer
 from edge.net.listener import Listener, start_listening
 from edge.notify import ServiceManager
 from edge.observe import Output, say
-from edge.pools import Pools
-from edge.process import EdgeProcess, run_edge
+from edge.orders import run_edge
+from edge.pools import Pools, start_error
+from edge.process import EdgeProcess
 from edge.reloading import Reading, of_edges, read_again
 from edge.rundir import RunDirectory
 from edge.served import ServedCertificates
@@ -51,7 +52,7 @@ from edge.upstream.trust import UpstreamTrust
 from edge.watch import CodeWatch
 from edge.workers import plans_for
 from edge_backend.identity import Identity
-from edge_backend.pool import Settled, StartFailure
+from edge_backend.pool import Settled
 from edge_certs.errors import CertificateError
 from edge_certs.settings import KeeperSettings
 
@@ -109,14 +110,25 @@ class Master:
         self._metrics = MetricsServer(parts.listeners, self._selector, lambda: (self._status(), self._edges.counts()))
         listeners = [*self._listeners, *self._metrics.listeners]
         self._upgrade = Upgrade(listeners, self._selector, self._succeeded, parts.started_in, parts.manager.variables)
-        self._control = ControlServer(parts.run_dir.path, self._selector, self._command)
         self._inquiry = Inquiry(self._workers.ask, self._workers.are_answered, self._status)
+        self._commands = Commands(
+            self._workers,
+            self._edges,
+            {
+                "status": lambda name, arguments, reply: self._inquiry.begin(reply, time.monotonic()),
+                "reload": lambda name, arguments, reply: self._reload(reply),
+                "upgrade": lambda name, arguments, reply: self._begin_upgrade(reply),
+                "drain": self._end_asked,
+                "stop": self._end_asked,
+            },
+        )
+        self._control = ControlServer(parts.run_dir.path, self._selector, self._commands.do)
         self._reloads: dict[int, tuple[Reading, Reply | None]] = {}
         self._replies: list[Reply] = []  # of reloads that edges take over
         self._signals = Signals()
-        self._watch = CodeWatch(settings.reload, settings.application.app_dir, self._selector, self._code_changed)
+        replace = partial(self._reload, None, at_once=True)
+        self._watch = CodeWatch(settings.reload, settings.application.app_dir, self._selector, replace)
         self._started_at = time.monotonic()
-        self._gate = GateState()
         self._is_serving = False
         self._stop_signals = 0
         self._stop_asked_at = 0.0
@@ -147,7 +159,7 @@ class Master:
                 self._until(lambda: self._stop_signals > 0)
                 if self._workers.failure is not None:
                     self._manager.stopping(self._workers.failure.message)
-                    raise _start_error(self._workers.failure)
+                    raise start_error(self._workers.failure)
                 self._drain()
             finally:
                 self._end_processes()
@@ -199,7 +211,7 @@ class Master:
             elif number == signal.SIGUSR2:
                 self._begin_upgrade(None)
             elif number in (signal.SIGTTIN, signal.SIGTTOU):
-                self._resize_all(1 if number == signal.SIGTTIN else -1)
+                self._commands.resize_all(1 if number == signal.SIGTTIN else -1)
         if signal.SIGCHLD in signals:
             self._workers.reap()
             self._edges.reap()
@@ -248,8 +260,8 @@ class Master:
     def _greet(self, edge: Edge) -> None:
         if self._certificates.orders:
             edge.order(**self._certificates.orders)
-        if self._gate.mode != "open":
-            edge.order(gate=self._gate.order)
+        if self._commands.gate.mode != "open":
+            edge.order(gate=self._commands.gate.order)
         edge.order(workers=self._workers.paths())
 
     def _leave(self) -> None:
@@ -295,9 +307,6 @@ class Master:
         }
 
     # Reload.
-
-    def _code_changed(self) -> None:
-        self._reload(None, at_once=True)
 
     def _reload(self, reply: Reply | None, *, at_once: bool = False) -> None:
         """Read everything again; nothing changes unless all of it is good. `reply` gets the outcome.
@@ -358,8 +367,8 @@ class Master:
 
     def _begin_upgrade(self, reply: Reply | None) -> None:
         """Start another master that is to take over; `reply` gets the outcome."""
-        if self._gate.mode != "open":
-            message = f"upgrade: {self._gate.describe()}; use edge resume first"
+        if self._commands.gate.mode != "open":
+            message = f"upgrade: {self._commands.gate.describe()}; use edge resume first"
             logger.error("%s", message)
             if reply is not None:
                 reply.refuse(message)
@@ -385,57 +394,11 @@ class Master:
 
     # Commands.
 
-    def _command(self, name: str, arguments: dict[str, Any], reply: Reply) -> None:
-        """Do what the operator asks on the control socket; see docs/reference/control.md."""
-        if name == "status":
-            self._inquiry.begin(reply, time.monotonic())
-        elif name == "reload":
-            self._reload(reply)
-        elif name == "scale":
-            self._scale(arguments.get("workers"), arguments.get("pool"), reply)
-        elif name in ("stop", "drain"):
-            self._stop_signals += 2 if arguments.get("now") else 1
-            if name == "drain":
-                self._drain_timeout = _NEVER
-            reply.send(pid=os.getpid())
-        elif name in ("pause", "resume", "maintenance"):
-            self._set_gate(name, arguments, reply)
-        elif name == "upgrade":
-            self._begin_upgrade(reply)
-        else:
-            known = "status, reload, scale, pause, resume, maintenance, upgrade, drain or stop"
-            reply.refuse(f"{name!r}: unknown command; use {known}")
-
-    def _set_gate(self, name: str, arguments: dict[str, Any], reply: Reply) -> None:
-        try:
-            self._gate = parse_command(name, arguments)
-        except ConfigError as error:
-            reply.refuse(f"{name}: {error}")
-            return
-        self._edges.order(gate=self._gate.order)
-        logger.info("%s", self._gate.describe() or "requests are let through")
-        reply.send(mode=self._gate.mode)
-
-    def _scale(self, count: object, key: object, reply: Reply) -> None:
-        keys = self._workers.keys
-        if key is None and len(keys) == 1:
-            key = keys[0]
-        if not keys:
-            reply.refuse("no application is served here, so there are no workers to scale")
-            return
-        if not isinstance(key, str) or key not in keys:
-            reply.refuse(f"{key!r}: not a pool; use one of {', '.join(keys)}")
-            return
-        if type(count) is not int or not 1 <= count <= MAX_PROCESSES:
-            reply.refuse(f"{count!r}: not a number of workers; use 1 to {MAX_PROCESSES}")
-            return
-        before = self._workers.size(key)
-        self._workers.resize(count, key)
-        reply.send(workers=count, before=before)
-
-    def _resize_all(self, more: int) -> None:
-        for key in self._workers.keys:
-            self._workers.resize(min(MAX_PROCESSES, max(1, self._workers.size(key) + more)), key)
+    def _end_asked(self, name: str, arguments: dict[str, Any], reply: Reply) -> None:
+        self._stop_signals += 2 if arguments.get("now") else 1
+        if name == "drain":
+            self._drain_timeout = _NEVER
+        reply.send(pid=os.getpid())
 
     def _status(self) -> dict[str, Any]:
         reports = [edge.report for edge in self._edges]
@@ -449,7 +412,7 @@ class Master:
             "workers": worker_rows(self._workers.status(), reports),
             "edges": self._edges.status(),
             "queue": sum(report.get("queue", 0) for report in reports),
-            "gate": self._gate.order,
+            "gate": self._commands.gate.order,
             "certificates": self._certificates.status(),
             "renewals": self._certificates.renewals(),
         }
@@ -485,8 +448,3 @@ class Master:
         self._keeper.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
         self._edges.end()
         self._workers.end(LAST_GRACE if self._stop_signals < 2 else 0.0)
-
-
-def _start_error(failure: StartFailure) -> EdgeError:
-    """A name that leads nowhere is the command's fault, everything else the application's."""
-    return (ConfigError if failure.code == ConfigError.exit_code else StartError)(failure.message)

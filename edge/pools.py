@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge.errors import ConfigError, EdgeError, StartError
 from edge.workers import Plan, Workers
 from edge_backend.pool import Settled, StartFailure
 
@@ -252,3 +253,8 @@ class Pools:
 
     def _of(self, key: str, failure: str) -> str:
         return f"{key}: {failure}" if len(self._pools) > 1 else failure
+
+
+def start_error(failure: StartFailure) -> EdgeError:
+    """Return what the server ends with: a wrong name is the command's fault, all else the application's."""
+    return (ConfigError if failure.code == ConfigError.exit_code else StartError)(failure.message)

@@ -1,36 +1,25 @@
-"""An edge process: an event loop, the listeners, the links to the workers, and the sweep.
+"""What the connections of an edge process share: the listeners, the links to the workers, and the sweep.
 
-The master forks it with the listeners open and the contexts made. It gets its orders as JSON lines on a control
-socket: `workers` (who serves), `certificates` (new ones), `ask` (a number, for a sign of life), `drain`, `stop`. Twice
-a second, and at its end, it reports there, if anything has changed and as JSON lines too: `workers` (number: requests
-so far, requests that run, seconds without a sign of life), `connections`, `queue`, `tasks`, `answer` (the number that
-it was asked last), and for `--metrics` its `counts` (edge/counts.py). When the control socket closes, the master is
-gone and the edge ends too.
+The master forks the process with the listeners open and the contexts made; its orders are those of edge/orders.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
-import json
 import logging
-import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from edge.access_output import open_output
 from edge.config import ServeSettings
-from edge.config_logs import LogSettings
+from edge.config_limits import LimitSettings
 from edge.counts import Counts
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.gate import Finder, Gate
 from edge.dispatch.link import RECONNECT, WorkerLink
 from edge.dispatch.sides import FileSender
-from edge.errors import ConfigError
 from edge.gate import parse_allowed
 from edge.http.field import FieldMemory
 from edge.http.head import HeadLimits, HeadParser
@@ -50,9 +39,6 @@ from edge.targets import Targets
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 from edge.tls.guards import Guard
 from edge.upstream.trust import UpstreamTrust
-from edge_backend.errors import LoadError
-from edge_backend.identity import Identity
-from edge_backend.log_config import apply_log_config
 
 logger = logging.getLogger("edge.process")
 
@@ -84,13 +70,7 @@ class EdgeProcess:
         self.max_body = limits.max_body
         self.head_parser = HeadParser(HeadLimits(limits.max_request_line, limits.max_header_size, limits.max_headers))
         self.field_memory = FieldMemory(best_huffman())
-        self.http2_limits = Http2Limits(
-            max_streams=limits.http2_streams,
-            max_target=limits.max_request_line,
-            max_header_size=limits.max_header_size,
-            max_headers=limits.max_headers,
-            max_body=limits.max_body,
-        )
+        self.http2_limits = _http2_limits(limits)
         self.body_idle = settings.timeouts.body_idle
         self.body_min_rate = settings.timeouts.body_min_rate
         self.write_stall = settings.timeouts.write_stall
@@ -98,19 +78,7 @@ class EdgeProcess:
         self.max_requests = limits.keepalive_requests if settings.timeouts.keep_alive else 1
         self.clock = Clock(settings.answers)
         self._counts = Counts() if settings.run.metrics else None
-        self.access_log = (
-            AccessLog(
-                STDOUT if settings.logs.access_log else None,
-                json_lines=wants_json(settings.logs),
-                clock=self.clock,
-                later=self._flush_soon,
-                counts=self._counts,
-                colors=wants_colors(settings.logs.colors, sys.stdout),
-                output=output,
-            )
-            if settings.logs.access_log or self._counts is not None
-            else None
-        )
+        self.access_log = self._make_access_log(output)
         self.dispatchers = {
             key: Dispatcher(
                 concurrency=max(1, limits.worker_concurrency // settings.pool.edges),
@@ -141,9 +109,6 @@ class EdgeProcess:
         self._workers: dict[int, tuple[str, str]] = {}
         self._links: dict[int, WorkerLink] = {}
         self.servers: list[asyncio.AbstractServer] = []
-        self._control_buffer = b""
-        self._report = b""
-        self._answer = 0
         self._is_parting = False
         self._is_settled = False  # no connection is on its way from the listeners to `connections`
         self._drained = asyncio.Event()
@@ -151,6 +116,21 @@ class EdgeProcess:
         self._timer: asyncio.TimerHandle
         self._swept_at = time.monotonic()
         self._forget_at = self._swept_at + FORGET
+
+    def _make_access_log(self, output: Output | None) -> AccessLog | None:
+        """Return what takes down requests that are over; their lines are counted also where they are not kept."""
+        logs = self.settings.logs
+        if not logs.access_log and self._counts is None:
+            return None
+        return AccessLog(
+            STDOUT if logs.access_log else None,
+            json_lines=wants_json(logs),
+            clock=self.clock,
+            later=self._flush_soon,
+            counts=self._counts,
+            colors=wants_colors(logs.colors, sys.stdout),
+            output=output,
+        )
 
     def admit(self, connection: Connection) -> None:
         """Take a new connection; the limit is kept by closing the oldest idle one, or this one."""
@@ -173,22 +153,8 @@ class EdgeProcess:
             self._counts.reject_connection()
         connection.stream.abort()
 
-    async def run(self, control: socket.socket) -> None:
-        """Serve until told to drain and everything has ended, or until the master is gone."""
-        control.setblocking(False)
-        asyncio.get_running_loop().add_reader(control.fileno(), self._control_readable, control)
-        await self.open(lambda now: self._report_changes(control, now))
-        gc.collect()
-        gc.freeze()
-        # Nothing of a request forms a cycle: the collector only has to find what errors leave behind.
-        gc.set_threshold(50_000, 20, 50)
-        self._report_changes(control, self._swept_at)
-        await self.wait_drained()
-        await self.close()
-        self._report_changes(control, time.monotonic())
-
-    async def open(self, swept: Callable[[float], None]) -> None:
-        """Take connections; `swept` is called after each sweep, with the time."""
+    async def open(self, swept: Callable[[], None]) -> None:
+        """Take connections; `swept` is called after each sweep."""
         for upstream in self._upstreams:
             upstream.start()
         for listener in self._listeners:
@@ -264,10 +230,10 @@ class EdgeProcess:
         if self.access_log is not None:
             self.access_log.flush()
 
-    def _sweep_later(self, swept: Callable[[float], None]) -> None:
+    def _sweep_later(self, swept: Callable[[], None]) -> None:
         self._timer = asyncio.get_running_loop().call_later(SWEEP, self._sweep, swept)
 
-    def _sweep(self, swept: Callable[[float], None]) -> None:
+    def _sweep(self, swept: Callable[[], None]) -> None:
         # First of all the next one: whatever goes wrong here must not end the deadlines.
         self._sweep_later(swept)
         self.clock.tick(time.time())
@@ -293,7 +259,7 @@ class EdgeProcess:
         for folder in self._folders:
             folder.sweep(now)
         self._check_workers(now)
-        swept(now)
+        swept()
 
     def _check_workers(self, now: float) -> None:
         slept, self._swept_at = now - self._swept_at > 4 * SWEEP, now
@@ -304,68 +270,29 @@ class EdgeProcess:
             if self.settings.timeouts.app:
                 link.end_late(now, self.settings.timeouts.app)
 
-    def _report_changes(self, control: socket.socket, now: float) -> None:
-        """Tell the master what has changed since the last time."""
-        workers = {
-            number: (link.requests, len(link.streams), round(now - link.pinged_at, 1) if link.is_silent else 0.0)
-            for number, link in self._links.items()
-        }
-        report: dict[str, Any] = {
-            "workers": workers,
-            "connections": len(self.connections),
-            "draining": self.is_draining,
-            "queue": sum(len(dispatcher.queue) for dispatcher in self.dispatchers.values())
-            + sum(upstream.queued for upstream in self._upstreams)
-            + len(self._gate),
-            "tasks": len(asyncio.all_tasks()),
-            "answer": self._answer,
-        }
-        if self._upstreams:
-            report["upstreams"] = {upstream.name: upstream.report() for upstream in self._upstreams}
-        if self._counts is not None:
-            handshakes = self._tls.handshakes if self._tls is not None else {}
-            report["counts"] = self._counts.report() | {f"handshake {key}": n for key, n in handshakes.items()}
-        line = json.dumps(report).encode() + b"\n"
-        if line != self._report:
-            with contextlib.suppress(OSError):  # a master that does not read gets the next one
-                control.send(line)
-                self._report = line
-
     # Orders.
 
-    def _control_readable(self, control: socket.socket) -> None:
-        data = b""
-        with contextlib.suppress(ConnectionError):
-            data = control.recv(1 << 20)
-        if not data:
-            asyncio.get_running_loop().remove_reader(control.fileno())
-            self._drained.set()
-            return
-        *lines, self._control_buffer = (self._control_buffer + data).split(b"\n")
-        for line in lines:
-            self._obey(json.loads(line))
-
-    def _obey(self, order: dict[str, Any]) -> None:
-        if "workers" in order:
-            self._set_workers({int(number): (pool, path) for number, (pool, path) in order["workers"].items()})
-        if "certificates" in order and self._tls is not None:
-            certificates = [MemoryCertificate.decode(item) for item in order["certificates"]]
+    def use_certificates(self, certificates: Sequence[MemoryCertificate]) -> None:
+        """Serve with these from now on."""
+        if self._tls is not None:
             self._tls.sites = Sites(certificates, self._tls.sites.offer)
-        if "guards" in order and self._tls is not None:
-            guards = {name: Guard.decode(item) for name, item in order["guards"].items()}
-            self._tls.guards = {**self._tls.guards, **guards}
-        if "gate" in order:
-            self.router = self._gate.obey(order["gate"])
-        if "ask" in order:
-            self._answer = order["ask"]
-        if "reopen" in order and self.access_log is not None:
-            self.access_log.reopen()
-        if "drain" in order:
-            self.drain(gently=order.get("gently", False))
-        if "stop" in order:
-            self.stop()
 
-    def _set_workers(self, workers: dict[int, tuple[str, str]]) -> None:
+    def use_guards(self, guards: Mapping[str, Guard]) -> None:
+        """Hold clients against these from now on."""
+        if self._tls is not None:
+            self._tls.guards = {**self._tls.guards, **guards}
+
+    def set_gate(self, order: dict[str, Any]) -> None:
+        """Let requests through, or not; see GateState.order."""
+        self.router = self._gate.obey(order)
+
+    def reopen_log(self) -> None:
+        """Open the file of the access log anew."""
+        if self.access_log is not None:
+            self.access_log.reopen()
+
+    def set_workers(self, workers: Mapping[int, tuple[str, str]]) -> None:
+        """Send requests to these, by the pool and the socket of each, and to no other."""
         # The pool of a site that is new is nothing to an edge that does not know the site.
         self._workers = {number: place for number, place in workers.items() if place[0] in self.dispatchers}
         for number, (pool, path) in self._workers.items():
@@ -374,6 +301,30 @@ class EdgeProcess:
         for number, link in list(self._links.items()):
             if number not in workers:
                 link.retire()
+
+    def report(self) -> dict[str, Any]:
+        """Return what the master is told, see edge/orders.py."""
+        workers = {
+            number: (link.requests, len(link.streams), self._silence(link)) for number, link in self._links.items()
+        }
+        found: dict[str, Any] = {
+            "workers": workers,
+            "connections": len(self.connections),
+            "draining": self.is_draining,
+            "queue": sum(len(dispatcher.queue) for dispatcher in self.dispatchers.values())
+            + sum(upstream.queued for upstream in self._upstreams)
+            + len(self._gate),
+            "tasks": len(asyncio.all_tasks()),
+        }
+        if self._upstreams:
+            found["upstreams"] = {upstream.name: upstream.report() for upstream in self._upstreams}
+        if self._counts is not None:
+            handshakes = self._tls.handshakes if self._tls is not None else {}
+            found["counts"] = self._counts.report() | {f"handshake {key}": n for key, n in handshakes.items()}
+        return found
+
+    def _silence(self, link: WorkerLink) -> float:
+        return round(self._swept_at - link.pinged_at, 1) if link.is_silent else 0.0
 
     def add_link(self, number: int, pool: str) -> WorkerLink:
         """Return the end of a connection to a worker; it serves as soon as somebody connects it."""
@@ -449,6 +400,10 @@ class EdgeProcess:
     def stop(self) -> None:
         """End now."""
         self.cut_off()
+        self.end()
+
+    def end(self) -> None:
+        """End, without a word to clients."""
         self._drained.set()
 
     def cut_off(self) -> None:
@@ -462,41 +417,11 @@ class EdgeProcess:
         task.add_done_callback(self._tasks.discard)
 
 
-def run_edge(
-    make: Callable[[Output | None], EdgeProcess], logs: LogSettings, identity: Identity | None, control: socket.socket
-) -> None:
-    """Be an edge process, as `identity` if not as this user: called in the child, returns when it is over.
-
-    `make` gets where the access log goes, if there is one.
-    """
-    if identity is not None:
-        identity.take()
-    # Ctrl-C, systemd and timeout(1) signal every process of a group or cgroup; the master alone decides what it means.
-    for number in (
-        signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2,
-    ):  # fmt: skip
-        signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)
-
-    output = _access_output(logs)
-
-    async def run() -> None:
-        await make(output).run(control)
-
-    try:
-        import uvloop  # not on every platform
-    except ImportError:
-        asyncio.run(run())
-    else:
-        uvloop.run(run())
-
-
-def _access_output(logs: LogSettings) -> Output | None:
-    """Open the access log. The master has shown that it can be; what has gone wrong since then must not end an edge."""
-    try:
-        name = apply_log_config(logs.config) if logs.config else ""
-        return open_output(logs, name) if logs.access_log else None
-    except (ConfigError, LoadError) as error:
-        logger.error("%s; the access log goes to standard output", error)
-        return None
+def _http2_limits(limits: LimitSettings) -> Http2Limits:
+    return Http2Limits(
+        max_streams=limits.http2_streams,
+        max_target=limits.max_request_line,
+        max_header_size=limits.max_header_size,
+        max_headers=limits.max_headers,
+        max_body=limits.max_body,
+    )

@@ -11,7 +11,7 @@ from edge.net.listener import Listener
 _NEVER = float("inf")
 
 Reports = Iterable[Mapping[str, Any]]
-"""What edges have reported last, see edge/process.py."""
+"""What edges have reported last, see edge/orders.py."""
 
 
 def seen_of_workers(reports: Reports) -> dict[int, tuple[int, int, float]]:

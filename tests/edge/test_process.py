@@ -16,6 +16,7 @@ from edge.config import build_settings
 from edge.config_listen import ListenSettings
 from edge.net.address import UnixAddress
 from edge.net.listener import Listener, close_listeners, open_listeners, start_listening
+from edge.orders import Orders
 from edge.process import EdgeProcess
 from edge.tls.contexts import HTTP1_ONLY, MemoryCertificate, TlsServer
 from edge.tls.guards import Guard
@@ -68,7 +69,7 @@ def run(short_folder: Path, scenario: Callable[[Running], Awaitable[None]], **op
             edge = EdgeProcess(
                 build_settings({"app": "m:a", "access_log": False, **options}), listeners, None, UpstreamTrust()
             )
-            task = asyncio.create_task(edge.run(theirs))
+            task = asyncio.create_task(Orders(edge, theirs).run())
             await asyncio.sleep(0)
             running = Running(edge, ours, path, task)
             await scenario(running)
@@ -201,7 +202,7 @@ def test_certificates_that_come_later_are_served_with_what_was_offered_before() 
     certificate = MemoryCertificate(("shop.example",), chain, key)
     tls = TlsServer.open([certificate], HTTP1_ONLY)
     edge = EdgeProcess(build_settings({"app": "m:a", "http2": "off"}), [], tls, UpstreamTrust())
-    edge._obey({"certificates": [certificate.encode()]})
+    edge.use_certificates([MemoryCertificate.decode(certificate.encode())])
     assert tls.sites.offer == HTTP1_ONLY
     assert tls.is_known("shop.example")
 
@@ -216,5 +217,5 @@ def test_guards_that_come_later_leave_those_of_other_sites() -> None:
     edge = EdgeProcess(settings, [], tls, UpstreamTrust())
     assert tls.guard_of is not None
     assert tls.guard_of("shop.example") == settings.site.guard
-    edge._obey({"guards": {"mine": after.encode()}})
+    edge.use_guards({"mine": Guard.decode(after.encode())})
     assert tls.guards == {"mine": after, "others": other}
