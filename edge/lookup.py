@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -57,8 +58,8 @@ def look_up(settings: ServeSettings, environ: Mapping[str, str], now: datetime, 
         _try(problems, check)
     problems += _accounts(listen)
     plans = _try(problems, lambda: plans_for(settings)) or {}
-    if imports:
-        problems += [problem for plan in plans.values() if (problem := try_import(plan))]
+    imported = [try_import(plan) for plan in plans.values()] if imports else []
+    problems += [each.problem for each in imported if each.problem]
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     spool = os.statvfs(settings.spool.folder)
     return Facts(
@@ -69,11 +70,20 @@ def look_up(settings: ServeSettings, environ: Mapping[str, str], now: datetime, 
         open_files=0 if limit == resource.RLIM_INFINITY else limit,
         spool_room=spool.f_blocks * spool.f_frsize,
         openssl=ssl.OPENSSL_VERSION_INFO[:2],
+        file_senders=tuple(dict.fromkeys(file for each in imported for file in each.file_senders)),
     )
 
 
-def try_import(plan: Plan) -> str:
-    """Import the application as a worker does, in a process of its own; return what is wrong, empty if nothing is."""
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What an import told: what is wrong, empty if nothing is, and the application's files that have others sent."""
+
+    problem: str
+    file_senders: tuple[str, ...] = ()
+
+
+def try_import(plan: Plan) -> Imported:
+    """Import the application as a worker does, in a process of its own."""
     told = worker_settings(0, plan)
     name = f"application {told.target!r}"
     try:
@@ -86,11 +96,13 @@ def try_import(plan: Plan) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        return f"{name}: its import took longer than {error.timeout:g} s; raise startup_timeout"
+        return Imported(f"{name}: its import took longer than {error.timeout:g} s; raise startup_timeout")
     try:
-        return str(json.loads(done.stdout)["problem"])
+        told = json.loads(done.stdout)
+        return Imported(told["problem"], tuple(told["file_senders"]))
     except ValueError:
-        return f"{name}: the interpreter {plan.app.python or sys.executable} ended with {done.returncode}; see above"
+        program = plan.app.python or sys.executable
+        return Imported(f"{name}: the interpreter {program} ended with {done.returncode}; see above")
 
 
 def _try(problems: list[str], look: Callable[[], T]) -> T | None:

@@ -67,6 +67,7 @@ class Facts:
     open_files: int  # 0 = no limit
     spool_room: int  # what the file system of the spool holds in all, in bytes
     openssl: tuple[int, int]
+    file_senders: tuple[str, ...]  # files of applications that name a field by which the edge sends a file
 
 
 def find_findings(settings: ServeSettings, facts: Facts) -> list[Finding]:
@@ -162,6 +163,9 @@ def _of_certificates(settings: ServeSettings, facts: Facts) -> Iterator[Finding]
         yield Finding(
             Level.NOTE, f"OpenSSL {version}: no exchange of keys that withstands quantum computers; 3.5 has one"
         )
+    if len({each.names for each in facts.certificates}) > 1:
+        first = facts.certificates[0].place
+        yield Finding(Level.NOTE, f"certificates: who asks for a name that none of them is for is shown {first}")
     plain_80 = any(text.startswith("http:") and text.endswith(":80") for text in facts.listening)
     if settings.acme.certificates and settings.acme.kinds == ("http-01",) and not plain_80:
         yield Finding(
@@ -193,6 +197,19 @@ def _of_settings(settings: ServeSettings, facts: Facts) -> Iterator[Finding]:
             Level.WARNING,
             f"forward: {', '.join(map(str, everyone))} is trusted, so every client says itself who it is; "
             "name the addresses of your proxies",
+        )
+    announcing = [network for network in settings.forward.proxy_protocol if network and network.prefixlen == 0]
+    if announcing:
+        yield Finding(
+            Level.WARNING,
+            f"forward: {', '.join(map(str, announcing))} may announce clients with proxy_protocol, so everybody says "
+            "who it is; name the addresses of your proxies",
+        )
+    if facts.file_senders and not settings.static.sendfile_root:
+        yield Finding(
+            Level.WARNING,
+            f"application: {', '.join(facts.file_senders)} has files sent by X-Accel-Redirect or X-Sendfile, and "
+            "nothing is sent without sendfile_root; add --sendfile-root DIR",
         )
     if not limits.max_body:
         yield Finding(Level.WARNING, "limits: max_body is 0, so one client may send without end; set one")

@@ -1,3 +1,4 @@
+import importlib
 import json
 import subprocess
 import sys
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_backend.importing import try_import
+from edge_backend.importing import find_file_senders, try_import
 from edge_backend.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -70,5 +71,35 @@ def test_process_answers_in_one_line_whatever_the_application_prints_and_starts(
         timeout=60,
         check=True,
     )
-    assert json.loads(done.stdout) == {"problem": ""}
+    assert json.loads(done.stdout) == {"problem": "", "file_senders": []}
     assert done.stderr == b"hello\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "is_found"),
+    [
+        ("FIELDS = {'X-Sendfile': '/a'}", True),
+        ("FIELDS = [(b'x-accel-redirect', b'/a')]", True),
+        ("# x-sendfile\nTEXT = 'as X-Sendfile does'", False),
+        ("FIELDS = {'X-Accel-Buffering': 'no', 1: 2}", False),
+    ],
+)
+def test_modules_that_have_files_sent_are_told(tmp_path: Path, source: str, is_found: bool) -> None:
+    name = f"sends_{zlib.crc32(source.encode())}"
+    for folder in (tmp_path / "app", tmp_path / "app/venv/site-packages", tmp_path / "other"):
+        folder.mkdir(parents=True)
+        (folder / f"{name}_{folder.name.replace('-', '_')}.py").write_text(source)
+        sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    for where in ("app", "site_packages", "other"):
+        importlib.import_module(f"{name}_{where}")
+    assert find_file_senders(str(tmp_path / "app")) == [str(tmp_path / f"app/{name}_app.py")] * is_found
+
+
+def test_module_that_is_gone_or_changed_tells_nothing(tmp_path: Path) -> None:
+    sys.path.insert(0, str(tmp_path))
+    for name, left in (("sends_gone", None), ("sends_changed", "no python")):
+        (tmp_path / f"{name}.py").write_text("FIELD = 'x-sendfile'")
+        importlib.import_module(name)
+        (tmp_path / f"{name}.py").unlink() if left is None else (tmp_path / f"{name}.py").write_text(left)
+    assert find_file_senders(str(tmp_path)) == []

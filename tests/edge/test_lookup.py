@@ -124,13 +124,24 @@ def test_folder_that_cannot_be_read_is_found(folder: Path, monkeypatch: pytest.M
 def test_import_that_takes_too_long_is_given_up(folder: Path) -> None:
     (folder / "slow.py").write_text("import threading\nthreading.Event().wait()\n")
     (plan,) = plans_for(build_settings({"app": "slow:app", "startup_timeout": "500ms"})).values()
-    assert try_import(plan) == "application 'slow:app': its import took longer than 0.5 s; raise startup_timeout"
+    assert (
+        try_import(plan).problem == "application 'slow:app': its import took longer than 0.5 s; raise startup_timeout"
+    )
 
 
 def test_interpreter_that_gives_no_answer_is_told(folder: Path) -> None:
     (folder / "gone.py").write_text("import os\nos._exit(7)\n")
     (plan,) = plans_for(build_settings({"app": "gone:app"})).values()
-    assert try_import(plan).endswith("ended with 7; see above")
+    assert try_import(plan).problem.endswith("ended with 7; see above")
+
+
+def test_application_that_has_files_sent_is_told_of(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "shop.py").write_text(APPLICATION + "FIELDS = [(b'X-Accel-Redirect', b'/a')]\n")
+    options = ["check", "shop:app", "--max-connections", "10", "--spool-max", "1MiB"]
+    assert cli.main(options) == 1
+    assert f"warning: application: {folder}/shop.py has files sent by X-Accel-Redirect" in capsys.readouterr().out
+    (folder / "files").mkdir()
+    assert cli.main([*options, "--sendfile-root", "files"]) == 0
 
 
 def test_command_says_nothing_is_to_be_mended(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -35,6 +35,7 @@ FACTS = Facts(
     open_files=0,
     spool_room=2**40,
     openssl=(3, 5),
+    file_senders=(),
 )
 APP = '[application]\napp = "shop:app"\n'
 
@@ -103,6 +104,23 @@ def test_certificate_is_judged(changes: dict[str, object], found: tuple[str, str
             ("warning", "forward: 0.0.0.0/0 is trusted, so every client says itself who it is; name the addresses"),
         ),
         (
+            "[forward]\nproxy_protocol = ['10.0.0.0/8', 'unix', '::/0']\n",
+            FACTS,
+            ("warning", "forward: ::/0 may announce clients with proxy_protocol, so everybody says who it is; name"),
+        ),
+        (
+            "",
+            dataclasses.replace(FACTS, file_senders=("/app/shop.py",)),
+            ("warning", "application: /app/shop.py has files sent by X-Accel-Redirect or X-Sendfile, and nothing is"),
+        ),
+        (
+            "",
+            dataclasses.replace(
+                with_certificate(), certificates=(GOOD, dataclasses.replace(GOOD, names=("c.example",)))
+            ),
+            ("note", "certificates: who asks for a name that none of them is for is shown a.pem"),
+        ),
+        (
             "[acme]\nacme = 'a.example'\nacme_challenge = 'http-01'\n",
             dataclasses.replace(FACTS, listening=("https://[::]:443", "http://[::]:8080")),
             ("warning", "acme: http-01 alone, and nothing listens on port 80, where authorities ask; add http_bind"),
@@ -129,6 +147,13 @@ def test_settings_are_judged(text: str, facts: Facts, found: tuple[str, str]) ->
 def test_spool_that_nothing_comes_to_may_be_small() -> None:
     facts = dataclasses.replace(FACTS, spool_room=0)
     assert findings(APP + "[buffer]\nrequest_buffering = 'off'\n", facts) == []
+
+
+def test_files_that_may_be_sent_and_keys_of_two_types_are_as_they_should_be() -> None:
+    facts = dataclasses.replace(with_certificate(), file_senders=("/app/shop.py",))
+    both = dataclasses.replace(GOOD, key_type="rsa", key_bits=2048, place="b.pem")
+    assert findings(APP + "[static]\nsendfile_root = '/'\n", facts) == []
+    assert findings(facts=dataclasses.replace(with_certificate(), certificates=(GOOD, both))) == []
 
 
 def test_acme_by_other_ways_needs_no_port_80() -> None:
