@@ -154,7 +154,8 @@ def build_settings(
     """
     given = find_given(values, environ or {}, text)
     problems = list(text.problems)
-    parsed = with_paste(read_given(all_options(), given, problems))
+    names = {key: item.name for key, item in given.items()}
+    parsed = with_paste(names, read_given(all_options(), given, problems))
     static = static_routes(StaticSettings(**own_values(StaticSettings, parsed)))
     base = Base(own_values(ApplicationSettings, parsed), _pool(parsed), _parts(parsed), static)
     sites = plan_sites(text.sites, base, problems)
@@ -163,7 +164,7 @@ def build_settings(
     if not base.routes and not sites:
         raise ConfigError("no application: give MODULE:ATTR, such as app:app, or set EDGE_APP")
     _refuse_contradictions(given, parsed)
-    refuse_static_contradictions({key: item.name for key, item in given.items()}, parsed)
+    refuse_static_contradictions(names, parsed)
     _refuse_for_sites(given, parsed, text.sites)
     return _put_together(given, parsed, text.sites, base, sites)
 

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from edge.errors import ConfigError
-from edge.options import Kind, setting, switch
+from edge.options import Kind, setting, switch, text_of
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 # RFC 9110 section 5.5, without what Latin-1 has beyond ASCII: readers do not agree on it.
@@ -27,7 +27,7 @@ def header_fields() -> Kind:
 
 
 def _field(item: object) -> tuple[bytes, bytes]:
-    name, value = item if isinstance(item, list | tuple) and len(item) == 2 else (*str(item).split(":", 1), "")[:2]
+    name, value = item if isinstance(item, list | tuple) and len(item) == 2 else (*text_of(item).split(":", 1), "")[:2]
     name, value = str(name).strip().lower().encode(), str(value).strip().encode()
     if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
         raise ConfigError(f"{item!r}: not a field; use NAME:VALUE, such as 'X-Frame-Options: DENY'")

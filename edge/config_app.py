@@ -106,17 +106,19 @@ _PASTE = Option(
 _PASTE_GLOBAL = Option(("--paste-global",), assignments(), "variable for that file; repeatable", "none")
 
 
-def with_paste(parsed: Mapping[str, Any]) -> dict[str, Any]:
+def with_paste(names: Mapping[str, str], parsed: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parsed values of the options with the application that `--paste` names in its place.
+
+    `names` is how the user spelled each option that was given.
 
     Raises ConfigError if MODULE:ATTR is given as well.
     """
     if "paste" not in parsed:
         if "paste_global" in parsed:
-            raise ConfigError("--paste-global: without --paste it is for nothing; add --paste")
+            raise ConfigError(f"{names['paste_global']}: without --paste it is for nothing; add --paste")
         return dict(parsed)
     if "app" in parsed:
-        raise ConfigError(f"--paste: {parsed['app']} is given too; use one of them")
+        raise ConfigError(f"{names['paste']}: {parsed['app']} is given too; use one of them")
     path, _, name = parsed["paste"].partition("#")
     words = [repr(os.path.abspath(path)), repr(name)]
     words += [f"{key}={value!r}" for key, value in parsed.get("paste_global", ())]

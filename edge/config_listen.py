@@ -8,7 +8,7 @@ from typing import Any
 
 from edge.errors import ConfigError
 from edge.net.address import MAX_PORT, Address, FdAddress, UnixAddress, parse_address
-from edge.options import Kind, Option, account, addresses, count, host, setting
+from edge.options import Kind, Option, account, addresses, count, host, path_of, setting
 
 # Who may connect to a Unix socket: its owner and its group. A front end before us runs as a member of the group.
 UNIX_MODE = 0o660
@@ -38,7 +38,7 @@ def _sockets(kind: Kind, make: Any) -> Kind:
 
 def _unix_path() -> Kind:
     def parse(value: object) -> UnixAddress:
-        address = parse_address(f"unix:{value}")
+        address = parse_address(f"unix:{path_of(value)}")
         assert isinstance(address, UnixAddress)
         return address
 

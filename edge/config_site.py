@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from edge.errors import ConfigError
-from edge.options import KIB, Kind, choice, count, directory, file, setting, show_size, switch
+from edge.options import KIB, Kind, choice, count, directory, file, items_of, setting, show_size, switch, text_of
 
 YEAR: Final = 31_536_000
 _MOST_YEARS: Final = 10
@@ -42,15 +42,14 @@ def site_names() -> Kind:
     """Hosts that are served: names, addresses, `*.` with a name, `*`; each item may be a comma list."""
 
     def parse(value: object) -> tuple[str, ...]:
-        items = value if isinstance(value, list | tuple) else [value]
-        words = [word.strip() for item in items for word in str(item).split(",")]
+        words = [word.strip() for item in items_of(value) for word in text_of(item).split(",")]
         return tuple(dict.fromkeys(_site_name(word) for word in words if word))
 
     return Kind("NAME", parse, repeat=True)
 
 
 def _one_host_name() -> Kind:
-    return Kind("NAME", lambda value: _host_name(str(value)))
+    return Kind("NAME", lambda value: _host_name(text_of(value)))
 
 
 # Pages are in the memory of each edge.

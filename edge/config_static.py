@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from edge.errors import ConfigError
-from edge.options import Kind, count, directory, setting, switch
+from edge.options import Kind, count, directory, items_of, setting, switch
 
 # RFC 9111 section 5.2.2.1 sets no limit; a year is what everybody takes for ever.
 _YEAR = 31_536_000
@@ -24,7 +24,7 @@ def mounts() -> Kind:
     """Paths and the folders that stand there: PATH=DIR. The folders have to exist."""
 
     def parse(value: object) -> tuple[Mount, ...]:
-        items = [value] if isinstance(value, str | Mount) else list(value)  # type: ignore[call-overload] # any iterable
+        items = [value] if isinstance(value, Mount) else items_of(value)
         found = tuple(item if isinstance(item, Mount) else _parse_mount(item) for item in items)
         for mount in found:
             if [other.prefix for other in found].count(mount.prefix) > 1:

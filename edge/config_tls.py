@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from edge.errors import ConfigError
-from edge.options import Kind, Option, choice, file, files, names, setting, switch
+from edge.options import Kind, Option, choice, file, files, names, setting, switch, text_of
 
 # What workers are not to find in their environment.
 KEY_PASSWORD_VARIABLES = ("EDGE_KEY_PASSWORD", "EDGE_SSL_KEYFILE_PASSWORD", "EDGE_KEYFILE_PASSWORD")
@@ -34,11 +34,11 @@ def cipher_list() -> Kind:
         import ssl  # 10 ms, which the help does not need
 
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(str(value))
-        except ssl.SSLError:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).set_ciphers(text_of(value))
+        except (ssl.SSLError, ValueError):  # the latter of NUL
             advice = "use names such as ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-CHACHA20-POLY1305"
             raise ConfigError(f"{value!r}: OpenSSL knows none of these ciphers; {advice}") from None
-        return str(value)
+        return text_of(value)
 
     return Kind("NAMES", parse)
 

@@ -7,6 +7,8 @@ environment, in config.py and config_plans.py.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +42,8 @@ SITE: Mapping[str, Option] = {
 }
 # An unknown key is answered with all that there are up to so many.
 _SHOWN_KEYS = 12
+# A key that needs no quotes in TOML. Others may hold anything, line ends and what a terminal obeys among it.
+_BARE = re.compile("[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +160,7 @@ class _Reader:
 
     def spell(self, path: toml_places.Path) -> str:
         """Return the path as it stands in the file."""
-        return ".".join(key for key in path if isinstance(key, str))
+        return ".".join(key if _BARE.fullmatch(key) else json.dumps(key) for key in path if isinstance(key, str))
 
     def _given(self, path: toml_places.Path, value: object) -> Given:
         return Given(value, f"{self.place(path)}: {self.spell(path)} = ", "file")

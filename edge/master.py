@@ -319,10 +319,13 @@ class Master:
             return
         try:
             found = read_again(self._reread, self._settings, self._certificates, self._identity)
-        except (EdgeError, CertificateError, OSError, ValueError) as error:
+        except Exception as error:  # whatever it is: the end of the master would end what serves
             what = "certificates" if isinstance(error, CertificateError) else "settings"
             reasons = "; ".join(str(error).splitlines())
-            logger.error("%s not reloaded: %s; the old ones go on serving", what, reasons)
+            is_ours = isinstance(error, EdgeError | CertificateError | OSError)
+            logger.error(
+                "%s not reloaded: %s; the old ones go on serving", what, reasons, exc_info=None if is_ours else error
+            )
             if reply is not None:
                 reply.refuse(f"{what} not reloaded: {error}")
             return

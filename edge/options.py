@@ -10,7 +10,7 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -217,14 +217,14 @@ def switch() -> Kind:
 
 def host() -> Kind:
     """A host name or an IP address to bind."""
-    return Kind("HOST", lambda value: parse_host(_text(value)))
+    return Kind("HOST", lambda value: parse_host(text_of(value)))
 
 
 def addresses() -> Kind:
     """Addresses to bind, see edge.net.address."""
 
     def parse(value: object) -> tuple[Address, ...]:
-        return tuple(parse_address(_text(item)) for item in _items(value))
+        return tuple(parse_address(text_of(item)) for item in items_of(value))
 
     return Kind("ADDRESS", parse, repeat=True, anchor=anchor_address)
 
@@ -239,7 +239,7 @@ def files() -> Kind:
     """Paths of files. That they exist is asked by who reads them."""
 
     def parse(value: object) -> tuple[Path, ...]:
-        return tuple(Path(_path(item)) for item in _items(value))
+        return tuple(Path(path_of(item)) for item in items_of(value))
 
     return Kind("FILE", parse, repeat=True, anchor=os.path.join)
 
@@ -248,7 +248,7 @@ def names() -> Kind:
     """Host names and addresses; each item may be a comma list. Whoever makes the certificate asks if they can be."""
 
     def parse(value: object) -> tuple[str, ...]:
-        words = [word.strip() for item in _items(value) for word in _text(item).split(",")]
+        words = [word.strip() for item in items_of(value) for word in text_of(item).split(",")]
         return tuple(dict.fromkeys(word for word in words if word))
 
     return Kind("NAME", parse, repeat=True)
@@ -258,7 +258,7 @@ def certificate_names() -> Kind:
     """The names of certificates, of each as a comma list. Whoever orders them asks if they can be."""
 
     def parse(value: object) -> tuple[tuple[str, ...], ...]:
-        groups = [tuple(word.strip() for word in _text(item).split(",")) for item in _items(value)]
+        groups = [tuple(word.strip() for word in text_of(item).split(",")) for item in items_of(value)]
         names = [name for group in groups for name in group]
         for name in names:
             if not name:
@@ -275,7 +275,7 @@ def choices(*words: str) -> Kind:
     one = choice(*words)
 
     def parse(value: object) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(one.parse(item) for item in _items(value)))
+        return tuple(dict.fromkeys(one.parse(item) for item in items_of(value)))
 
     return Kind(one.metavar, parse, repeat=True)
 
@@ -284,7 +284,7 @@ def text() -> Kind:
     """Visible ASCII, of which others know what it means."""
 
     def parse(value: object) -> str:
-        found = _text(value).strip()
+        found = text_of(value).strip()
         if not re.fullmatch("[ -~]{1,1000}", found):
             raise ConfigError(f"{value!r}: not visible ASCII; use what the authority names")
         return found
@@ -296,7 +296,7 @@ def email() -> Kind:
     """An e-mail address."""
 
     def parse(value: object) -> str:
-        if not re.fullmatch(r"[!-?A-~]+@[A-Za-z0-9.-]+", _text(value)):
+        if not re.fullmatch(r"[!-?A-~]+@[A-Za-z0-9.-]+", text_of(value)):
             raise ConfigError(f"{value!r}: not an e-mail address; use one such as you@example.com")
         return str(value)
 
@@ -307,7 +307,7 @@ def https_url() -> Kind:
     """An https URL."""
 
     def parse(value: object) -> str:
-        if not re.fullmatch("https://[!-~]+", _text(value)):
+        if not re.fullmatch("https://[!-~]+", text_of(value)):
             raise ConfigError(f"{value!r}: not an https URL; use one such as https://ca.example/acme/directory")
         return str(value)
 
@@ -319,7 +319,7 @@ def command() -> Kind:
 
     def parse(value: object) -> str:
         try:
-            words = shlex.split(_text(value))
+            words = shlex.split(text_of(value))
         except ValueError as error:
             raise ConfigError(f"{value!r}: {str(error).lower()}; quote it as for a shell") from error
         if not words:
@@ -331,14 +331,14 @@ def command() -> Kind:
 
 def file(metavar: str = "FILE") -> Kind:
     """The path of one file. That it exists is asked by who reads it."""
-    return Kind(metavar, _path, anchor=os.path.join)
+    return Kind(metavar, path_of, anchor=os.path.join)
 
 
 def directory() -> Kind:
     """The path of a directory that exists."""
 
     def parse(value: object) -> str:
-        path = _path(value)
+        path = path_of(value)
         if not os.path.isdir(path):
             raise ConfigError(f"{value!r}: no such directory; use one that exists")
         return path
@@ -350,7 +350,7 @@ def account() -> Kind:
     """The name of a user or a group, or its number."""
 
     def parse(value: object) -> str:
-        if not isinstance(value, str | int) or not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}", str(value)):
+        if type(value) not in (str, int) or not re.fullmatch("[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}", str(value)):
             raise ConfigError(f"{value!r}: no name of an account; use a name or a number")
         return str(value)
 
@@ -361,7 +361,7 @@ def prefix() -> Kind:
     """A path under which the application is mounted: empty, or with a slash before and none after it."""
 
     def parse(value: object) -> str:
-        text = _text(value)
+        text = text_of(value)
         if text and not re.fullmatch("/[!-~]*", text):
             raise ConfigError(f"{value!r}: not a path of visible ASCII that begins with '/'; use one such as '/api'")
         return text.rstrip("/")
@@ -407,19 +407,22 @@ def show_seconds(number: float) -> str:
     return f"{number:g}s"
 
 
-def _items(value: object) -> list[object]:
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+def items_of(value: object) -> list[object]:
+    """Return the items of a value of which there may be several; a table is one, and whoever reads it refuses that."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
         return list(value)
     return [value]
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Return a value that has to be text. Raises ConfigError if it is not."""
     if not isinstance(value, str):
         raise ConfigError(f"{value!r}: not text; use a string")
     return value
 
 
-def _path(value: object) -> str:
+def path_of(value: object) -> str:
+    """Return a value that has to be a path. Raises ConfigError if it is none."""
     path = os.fspath(value) if isinstance(value, os.PathLike) else value
     if not isinstance(path, str) or not path or "\0" in path:
         raise ConfigError(f"{value!r}: not a path; use the name of a file or directory")

@@ -1,10 +1,9 @@
 """The option that names peers: addresses and networks, those on Unix sockets, or everyone."""
 
 import ipaddress
-from collections.abc import Iterable
 
 from edge.errors import ConfigError
-from edge.options import Kind
+from edge.options import Kind, items_of
 
 Trusted = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -16,7 +15,7 @@ def networks() -> Kind:
     """
 
     def parse(value: object) -> tuple[Trusted | None, ...]:
-        words = [word.strip() for item in _items(value) for word in str(item).split(",")]
+        words = [word.strip() for item in items_of(value) for word in str(item).split(",")]
         return tuple(dict.fromkeys(network for word in words if word for network in _trusted(word)))
 
     return Kind("CIDR", parse, repeat=True)
@@ -44,7 +43,3 @@ def _unmapped(network: Trusted) -> Trusted:
         if mapped is not None:
             return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
     return network
-
-
-def _items(value: object) -> list[object]:
-    return list(value) if isinstance(value, Iterable) and not isinstance(value, str | bytes) else [value]

@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 from edge.errors import ConfigError
 from edge.net.address import TcpAddress, UnixAddress, parse_address
-from edge.options import Kind, anchor_address, certificate_names
+from edge.options import Kind, anchor_address, certificate_names, text_of
 
 T = TypeVar("T")
 
@@ -148,7 +148,7 @@ def _parse_server(text: str, scheme: str, rest: str) -> TcpAddress:
 def _several(parse_one: Callable[[str], T], metavar: str) -> Kind:
     def parse(value: object) -> tuple[T, ...]:
         items = value if isinstance(value, list | tuple) else [value]
-        found = tuple(parse_one(_string(item)) for item in items)
+        found = tuple(parse_one(text_of(item)) for item in items)
         for item in found:
             if found.count(item) > 1:
                 raise ConfigError(f"{str(item)!r}: given twice; leave out one")
@@ -160,10 +160,4 @@ def _several(parse_one: Callable[[str], T], metavar: str) -> Kind:
 
 
 def _one(parse_one: Callable[[str], object], metavar: str) -> Kind:
-    return Kind(metavar, lambda value: parse_one(_string(value)))
-
-
-def _string(value: object) -> str:
-    if not isinstance(value, str):
-        raise ConfigError(f"{value!r}: not text; use a string")
-    return value
+    return Kind(metavar, lambda value: parse_one(text_of(value)))

@@ -279,8 +279,8 @@ def test_paste_file_stands_in_the_place_of_an_application(monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        ({"paste_global": "a=b", **APP}, "--paste-global: without --paste it is for nothing; add --paste"),
-        ({"paste": "app.ini", **APP}, "--paste: shop:app is given too; use one of them"),
+        ({"paste_global": "a=b", **APP}, "paste_global: without --paste it is for nothing; add --paste"),
+        ({"paste": "app.ini", **APP}, "paste: shop:app is given too; use one of them"),
     ],
 )
 def test_paste_file_goes_with_no_other_application(values: dict[str, object], expected: str) -> None:

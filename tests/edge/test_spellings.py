@@ -102,7 +102,7 @@ def test_sockets_come_from_all_their_options_together() -> None:
         ({"uds": "a.sock", "port": "1"}, "port: uds is given too; leave out one"),
         ({"fd": "3", "host": "::1"}, "host: fd is given too; leave out one"),
         ({"uds": "a.sock", "bind": "unix:a.sock"}, "cannot listen on unix:a.sock: given twice; leave out one"),
-        ({"uds": ""}, "uds='unix:': no path in it; use unix:PATH"),
+        ({"uds": ""}, "uds='': not a path; use the name of a file or directory"),
         ({"fd": "x"}, "fd='x': not a whole number; use 0 to 9999999"),
         ({"uds_permissions": "rw"}, "uds_permissions='rw': no permissions; use three octal digits, such as 660"),
         ({"uds_permissions": 3.5}, "uds_permissions=3.5: no permissions; use three octal digits, such as 660"),

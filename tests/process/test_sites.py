@@ -320,8 +320,9 @@ def test_reload_without_any_application_is_over_when_edges_have_it(tmp_path: Pat
         (TWO.replace("hosts", "host"), "edge.toml:"),
         (TWO.replace('"b.example"', '"a.example"'), "a.example"),
         ("[[site]\n", "edge.toml:1"),
+        ("[static]\nstatic = 1\n" + TWO, "edge.toml:2: static.static = 1: not a path with its folder"),
     ],
-    ids=["no-module", "unknown-key", "same-host", "no-toml"],
+    ids=["no-module", "unknown-key", "same-host", "no-toml", "wrong-type"],
 )
 def test_bad_file_leaves_the_old_one_serving(tmp_path: Path, text: str, said: str) -> None:
     write_apps(tmp_path, "shop", "other")
