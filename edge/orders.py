@@ -110,7 +110,8 @@ def run_edge(
         identity.take()
     # Ctrl-C, systemd and timeout(1) signal every process of a group or cgroup; the master alone decides what it means.
     for number in (
-        signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1, signal.SIGUSR2,
+        signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1,
+        signal.SIGUSR2,
     ):  # fmt: skip
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)

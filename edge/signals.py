@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterator
 
 from edge.standin import PASSED_ON
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+# SIGQUIT is what images made for nginx are stopped by, and gunicorn's scripts; process 1 would not even notice it.
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 _TAKEN = (
     *STOPPING, signal.SIGHUP, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1,
     signal.SIGUSR2,

@@ -195,7 +195,7 @@ def test_edge_that_dies_again_and_again_is_replaced_once_a_second(tmp_path: Path
         assert time.monotonic() - killed_at > 0.5
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_run_folder_and_unix_socket_are_removed_at_the_end(tmp_path: Path, short_folder: Path, number: int) -> None:
     run = short_folder / "run"
     run.mkdir()
