@@ -398,7 +398,7 @@ class Exchange:
                 self.content.rewind()
             elif not self.head.complete:
                 self._pending = self._sent + self._pending
-                self._pending_complete = self._ended
+                self._pending_complete = self._pending_complete or self._ended
             return True
         self.refuse(502, reason)
         return False

@@ -8,6 +8,7 @@ import pytest
 
 from edge.dispatch.exchange import Exchange
 from edge.dispatch.target import Overloaded
+from edge_backend import wire
 from tests.edge.dispatch.ends import HEAD, MemoryClient, WorkerEnd, dispatcher, exchange, worker
 from tests.ends import in_loop
 
@@ -129,3 +130,17 @@ async def test_request_of_a_dead_worker_goes_first_and_its_wait_begins_anew() ->
     assert list(of.expired(time.monotonic())) == []
     assert list(of.expired(time.monotonic() + 2)) == [waiting]
     assert list(of.expired(time.monotonic() + 6)) == [old]
+
+
+@in_loop
+async def test_end_of_content_that_no_worker_took_yet_is_not_forgotten() -> None:
+    # It came though nobody had said 100 Continue, as a client may send it that has waited long enough.
+    of, item = dispatcher(), exchange(MemoryClient(), b"PUT", complete=False, expect=True)
+    first = worker(of)
+    of.submit(item, HEAD)
+    item.feed(b"all", True)
+    second = worker(of, 1)
+    first.die()
+    await second.take()
+    second.send(wire.encode_window(1, 100))
+    assert [(frame[1], frame[4]) for frame in await second.take()] == [(wire.END, b"all")]
