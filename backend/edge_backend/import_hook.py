@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from importlib.machinery import ModuleSpec
@@ -21,7 +20,9 @@ def when_imported(name: str, change: Change) -> None:
 
 
 class _Finder:
-    """Stands aside as soon as its module is found: whatever finds it then also loads it."""
+    """Has the other finders look for its module, and extends what they found. It stays, as a module may be looked for
+    and then not imported, and as a list from which one finder goes hides another from threads that import just then.
+    """
 
     def __init__(self, name: str, change: Change) -> None:
         self._name = name
@@ -32,12 +33,9 @@ class _Finder:
     ) -> ModuleSpec | None:
         if name != self._name:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is None:
-            # Not there yet; the application may put its folder on sys.path first.
-            sys.meta_path.insert(0, self)
-        elif spec.loader is not None:
+        others = (finder.find_spec for finder in sys.meta_path if finder is not self and hasattr(finder, "find_spec"))
+        spec = next(filter(None, (find_spec(name, path, target) for find_spec in others)), None)
+        if spec is not None and spec.loader is not None:
             _extend(spec, self._change)
         return spec
 
@@ -49,7 +47,9 @@ def _extend(spec: ModuleSpec, change: Change) -> None:
 
     def exec_module(module: ModuleType) -> None:
         execute(module)
-        change(module)
+        # A zip file has one loader for all of its modules.
+        if module.__name__ == spec.name:
+            change(module)
 
     # On this one object, not by another loader: importlib.resources asks it for more than exec_module.
     loader.exec_module = exec_module  # type: ignore[method-assign]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,48 @@ print("BEGIN CERTIFICATE" in files("certifi").joinpath("cacert.pem").read_text("
 
 def test_other_modules_are_found_as_before(bundle: Path) -> None:
     assert run("answer_certifi(BUNDLE)\nimport wave; print(wave.__name__)", bundle) == "wave\n"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "import importlib.util; assert importlib.util.find_spec('certifi')",
+        "import certifi; del sys.modules['certifi'], sys.modules['certifi.core']",
+        "import certifi, importlib; importlib.reload(certifi)",
+    ],
+)
+def test_certifi_that_was_looked_for_before_answers_with_the_bundle(before: str, bundle: Path) -> None:
+    code = f"import sys\nanswer_certifi(BUNDLE)\n{before}\nimport certifi\nprint(certifi.where())"
+    assert run(code, bundle) == f"{bundle}\n"
+
+
+def test_import_of_certifi_hides_no_finder_from_another_thread(bundle: Path) -> None:
+    code = """
+import sys
+answer_certifi(BUNDLE)
+before = list(sys.meta_path)
+seen = []
+
+class Last:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        seen.append(list(sys.meta_path) == [Last, *before])
+
+sys.meta_path.insert(0, Last)
+import certifi
+print(set(seen), len(seen) > 1, sys.meta_path[1:] == before)"""
+    assert run(code, bundle) == "{True} True True\n"
+
+
+def test_other_modules_of_the_same_zip_file_are_left_alone(bundle: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "packages.zip", "w") as packages:
+        packages.writestr("certifi.py", "")
+        packages.writestr("neighbour.py", "")
+    code = """
+answer_certifi(BUNDLE)
+import certifi, neighbour
+print(certifi.__file__.endswith("packages.zip/certifi.py"), certifi.where(), hasattr(neighbour, "where"))"""
+    assert run(code, bundle, path=str(tmp_path / "packages.zip")) == f"True {bundle} False\n"
 
 
 def test_certifi_that_is_nowhere_stays_nowhere_until_it_is_there(bundle: Path, tmp_path: Path) -> None:
