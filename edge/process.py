@@ -27,8 +27,9 @@ from edge.http.http2 import Http2Limits
 from edge.http.huffman import best_huffman
 from edge.net.connection import ClientConnection
 from edge.net.listener import Listener
-from edge.net.service import Connection, Untaken
+from edge.net.service import Connection
 from edge.net.stream import ClientStream
+from edge.net.untaken import Untaken
 from edge.observe import STDOUT, AccessLog, Clock, Output, wants_colors, wants_json
 from edge.policy.chain import HEALTH, READY, Policy, Redirect
 from edge.policy.forwarded import TrustedProxies, announcers

@@ -27,7 +27,7 @@ from edge.config_websocket import WebSocketSettings
 from edge.dispatch import spool
 from edge.errors import ConfigError, StartError
 from edge.http import chunked, flood, frames, head, hpack_table, http2, incoming, rules, windows
-from edge.net import connection2, stream
+from edge.net import stream, untaken
 from edge.options import Option
 from edge.policy import forwarded, rate
 from edge.tls import clienthello, contexts
@@ -182,8 +182,8 @@ def test_fixed_limit_is_documented_as_it_is(what: str, values: tuple[int, ...]) 
     [
         ("window of a request's content", (frames.DEFAULT_WINDOW,)),
         ("window of all requests' content", (windows.CONNECTION_WINDOW,)),
-        ("answers of all connections", (connection2.UNTAKEN_ANSWERS,)),
-        ("answers of a connection", (connection2.ANSWERS_WINDOW,)),
+        ("answers of all connections", (untaken.UNTAKEN_ANSWERS,)),
+        ("answers of a connection", (untaken.ANSWERS_WINDOW,)),
         ("CONTINUATION frames", (incoming.MAX_CONTINUATIONS,)),
         ("heads of open requests", (http2.MAX_HEADS,)),
         ("table of field compression", (hpack_table.TABLE_SIZE,)),
@@ -192,7 +192,7 @@ def test_fixed_limit_is_documented_as_it_is(what: str, values: tuple[int, ...]) 
         ("frames that bring nothing on", (flood.NOISE, flood.NOISE_RATE, flood.NOISE_OF_REQUEST)),
         ("a SETTINGS frame", (http2.SETTINGS_NOISE,)),
         ("answers to PING", (http2.MAX_REPLIES,)),
-        ("bytes that a client has to take", (connection2.LEAST_PROGRESS,)),
+        ("bytes that a client has to take", (untaken.LEAST_PROGRESS,)),
     ],
 )
 def test_fixed_limit_of_http2_is_documented_as_it_is(what: str, values: tuple[int, ...]) -> None:

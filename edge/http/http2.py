@@ -3,8 +3,9 @@
 Theory of operation
 -------------------
 `receive()` cuts frames and returns what they amount to: the same events as HTTP/1.1's, with the number of the stream;
-`send_*()` queue the answers, and `take()` gives what may be written. Each stream is IDLE until its HEADERS, then open
-on both sides, then half closed, then gone from the table; `ended_in` and `ended_out` are all of that (section 5.1).
+`answers` (answers2.py) queues the answers, and `sender.take()` (flow.py) gives what may be written. Each stream is
+IDLE until its HEADERS, then open on both sides, then half closed, then gone from the table; `ended_in` and `ended_out`
+are all of that (section 5.1).
 
 What a request says wrong ends its stream with a status. A frame that breaks a rule ends the connection, also where a
 stream error would do (section 5.4 allows it): honest peers never send one, and so no client can make the server reset
@@ -19,13 +20,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from edge.http import frames
+from edge.http.answers2 import Answers
 from edge.http.events import Data, Event, Failure, ProtocolError, Refusal, RequestHead, Reset
 from edge.http.field import FieldMemory
 from edge.http.flood import Patience
 from edge.http.flow import Sender, Stream
 from edge.http.frames import Code
 from edge.http.head_reader import HeadReader
-from edge.http.hpack import CompressionError, HeadEncoder, plain_string
+from edge.http.hpack import CompressionError, HeadEncoder
 from edge.http.incoming import (
     HeadBlock,
     Http2Error,
@@ -47,9 +49,6 @@ SETTINGS_NOISE = 5
 MAX_HEADS = 1024 * 1024
 
 _MAX_FRAME = frames.DEFAULT_FRAME_SIZE
-# Literals that touch no table (RFC 7541 section 6.2.2): what is different in each answer.
-_CONTENT_LENGTH = b"\x0f\x0d"
-_REQUEST_ID = b"\x00\x0cx-request-id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +81,7 @@ class Http2Connection:
         "_patience",
         "_reader",
         "_window",
+        "answers",
         "is_over",
         "sender",
         "streams",
@@ -109,6 +109,7 @@ class Http2Connection:
         self._held = 0  # streams that are over, whose request a worker still runs
         self._given_up = 0  # streams that were reset in this call, of which that is not known yet
         self._patience = Patience()
+        self.answers = Answers(self._encoder, self.streams, self.sender, self._patience)
         self._now = 0.0
         self._events: list[Event] = []
         self.is_over = False  # nothing more is read
@@ -356,83 +357,7 @@ class Http2Connection:
         else:
             check_other(kind, number, payload)
 
-    # What goes out.
-
-    def send_response(
-        self,
-        head: RequestHead,
-        status: int,
-        length: bytes,
-        fields: list[bytes],
-        own: list[bytes],
-        request_id: bytes,
-        body: bytes,
-        end: bool,
-    ) -> None:
-        """Send the head of an answer and its first content; all of it if `end`.
-
-        `length` is the content's length in digits, empty when it is not known; `own` are the edge's fields.
-
-        Raises ProtocolError (502) if the content is not as long as `length` says.
-        """
-        stream = self.streams.get(head.stream)
-        if stream is None:
-            return
-        if status == 204 or status == 304 or head.method == b"HEAD":
-            body = b""
-            stream.remaining = 0  # whatever comes is too much
-            length = b"" if status == 204 else length
-        elif length:
-            stream.remaining = int(length) - len(body)
-            if stream.remaining < 0 or (end and stream.remaining):
-                raise ProtocolError(502, f"the application's content does not have the {int(length)} bytes announced")
-        encode = self._encoder.encode
-        answer = encode([b":status", b"%d" % status, *fields])
-        if len(request_id) < 0x7F:
-            block = b"%b%b%b%c%b" % (answer, encode(own), _REQUEST_ID, len(request_id), request_id)
-        else:
-            block = b"%b%b%b%b" % (answer, encode(own), _REQUEST_ID, plain_string(request_id))
-        if length:
-            block = b"%b%b%c%b" % (block, _CONTENT_LENGTH, len(length), length)
-        if end:
-            self._patience.answer()
-        self.sender.head(stream, block, end=end and not body)
-        if body:
-            self.sender.content(stream, body, end=end)
-
-    def send_content(self, number: int, body: bytes) -> None:
-        """Send content of an answer, or bytes of a WebSocket.
-
-        Raises ProtocolError (502) if it is more than was announced; nothing of it is sent then.
-        """
-        stream = self.streams.get(number)
-        if stream is None:
-            return
-        if stream.remaining >= 0:
-            if len(body) > stream.remaining:
-                raise ProtocolError(502, "the application's content is longer than its content-length")
-            stream.remaining -= len(body)
-        self.sender.content(stream, body, end=False)
-
-    def send_end(self, number: int, trailers: list[bytes]) -> None:
-        """End an answer.
-
-        Raises ProtocolError (502) if content is missing; the stream must be reset then.
-        """
-        stream = self.streams.get(number)
-        if stream is None:
-            return
-        if stream.remaining > 0:
-            reason = f"the application's content is {stream.remaining} bytes shorter than announced"
-            raise ProtocolError(502, reason)
-        self._patience.answer()
-        self.sender.end(stream, trailers)
-
-    def send_informational(self, number: int, status: int) -> None:
-        """Send a head before the answer's: 100 Continue (RFC 9113 section 8.1)."""
-        stream = self.streams.get(number)
-        if stream is not None:
-            self.sender.head(stream, self._encoder.encode([b":status", b"%d" % status]), end=False)
+    # What goes out beside the answers.
 
     def reset(self, number: int, code: Code) -> None:
         """End a stream before its time."""

@@ -24,7 +24,6 @@ from edge.http.events import Data, Failure, Refusal, RequestHead, Reset
 from edge.http.frames import Code
 from edge.http.http2 import Http2Connection
 from edge.net.service import (
-    RATE_GRACE,
     Connection,
     Edge,
     FieldPairs,
@@ -36,21 +35,16 @@ from edge.net.service import (
     submit,
 )
 from edge.net.stream import ClientStream, Phase
+from edge.net.untaken import UNTAKEN_ANSWERS, Share
+from edge.net.uploads import Uploads
 from edge.observe import redact
 from edge.policy.chain import Origin, Policy
 from edge_backend import wire
 
 logger = logging.getLogger("edge.net")
 
-# As long as all connections of the process hold less than this, each answer has the whole window of the wire: a client
-# that takes nothing frees the worker, however many requests it has open.
-UNTAKEN_ANSWERS = 64 * 1024 * 1024
-# Beyond that, what of all answers together a connection may hold that its client has not taken.
-ANSWERS_WINDOW = 1024 * 1024
 # Content goes to TLS and the socket in pieces of about this size, so that no more than that is beyond recall.
 _PIECE = 64 * 1024
-# A client that takes less of what waits for it, within the time for a write to stall, takes nothing.
-LEAST_PROGRESS = 16 * 1024
 # Between saying that the connection will be closed, and taking no more requests: one round trip of most clients.
 FAREWELL = 1.0
 # Fields of a 101 that are the handshake's in HTTP/1.1 (RFC 8441 section 5).
@@ -60,23 +54,11 @@ _OWN_FIELDS = wire.HAS_DATE | wire.HAS_SERVER
 _ANSWER, _IDLE, _WRITE, _LINGER = Phase.ANSWER, Phase.IDLE, Phase.WRITE, Phase.LINGER
 
 
-class _Upload:
-    """Content that a client is sending: when it began, when the last of it came, how much, and what waits here."""
-
-    __slots__ = ("began_at", "came_at", "is_timed", "size", "waiting")
-
-    def __init__(self, now: float, *, is_timed: bool) -> None:
-        self.is_timed = is_timed  # it is the client that has to go on
-        self.began_at = now
-        self.came_at = now
-        self.size = 0
-        self.waiting = 0  # bytes that no worker has taken yet
-
-
 class Http2ClientConnection:
     """The requests and answers of one client connection."""
 
     __slots__ = (
+        "_answers",
         "_closing_at",
         "_core",
         "_edge",
@@ -85,7 +67,6 @@ class Http2ClientConnection:
         "_later",
         "_origin",
         "_policy",
-        "_progress",
         "_requests",
         "_untaken",
         "_uploads",
@@ -98,14 +79,14 @@ class Http2ClientConnection:
         self._policy = policy
         self._origin = origin
         self._core = Http2Connection(edge.field_memory, edge.http2_limits)
+        self._answers = self._core.answers
         self._exchanges: dict[int, Exchange] = {}
-        self._uploads: dict[int, _Upload] = {}
+        self._uploads = Uploads(self._core)
         self._requests = 0
         self._is_flushing = False
         self._later: Callable[[Callable[[], None]], object] = asyncio.get_running_loop().call_soon
-        self._untaken = 0  # what the process counts for this connection
+        self._untaken = Share(edge.untaken, monotonic())
         self._closing_at = 0.0  # when no more requests are taken; 0: the connection goes on
-        self._progress = (monotonic(), 0)  # when it was looked at last how much the client has taken
         edge.replace(before, self)
         self._flush_later()
 
@@ -137,7 +118,7 @@ class Http2ClientConnection:
     def forget(self) -> None:
         """The connection is lost, or closed."""
         self.receive_end()
-        self._count_untaken(0)
+        self._untaken.count(0)
         self._edge.forget(self)
 
     def identify(self, identity: Identity | None) -> None:
@@ -166,15 +147,14 @@ class Http2ClientConnection:
 
     def sweep(self, now: float) -> None:
         """Refuse content that comes too slowly, and end answers of which the client takes nothing."""
-        for number, upload in list(self._uploads.items()):
-            self._check_upload(number, upload, now)
+        if self._uploads:
+            for number, reason in self._uploads.late(now, self._edge.body_idle, self._edge.body_min_rate):
+                self._end_early(self._exchanges[number], 408, reason)
         if self._core.sender.answered:
             self._core.end_late()
             self._flush_later()
-        if self._core.sender.waiting:
-            self._check_progress(now)
-        else:
-            self._progress = (now, self._core.sender.sent)
+        if self._untaken.is_stalled(now, self._core.sender.waiting, self._core.sender.sent, self._edge.write_stall):
+            self._end_stalled()
         if self._closing_at and now >= self._closing_at:
             self._core.refuse_more()
             self._flush_later()
@@ -214,7 +194,7 @@ class Http2ClientConnection:
         exchange = Exchange(self, head, edge.clock.next_id(), self._origin.address, now)
         self._exchanges[head.stream] = exchange
         if not head.complete:
-            self._uploads[head.stream] = _Upload(now, is_timed=not head.expect and not head.upgrade)
+            self._uploads.begin(head.stream, now, is_timed=not head.expect and not head.upgrade)
         if self._requests >= edge.max_requests or edge.is_draining:
             self.drain()
         try:
@@ -224,24 +204,18 @@ class Http2ClientConnection:
 
     def _feed(self, data: Data, now: float) -> None:
         exchange = self._exchanges.get(data.stream)
-        size = len(data.body)
         if exchange is None:
-            self._core.consumed(data.stream, size)
+            self._core.consumed(data.stream, len(data.body))
             return
-        upload = self._uploads[data.stream]
-        upload.came_at = now
-        upload.is_timed = upload.is_timed and not data.complete
-        upload.size += size
-        upload.waiting += size
+        self._uploads.receive(data.stream, len(data.body), now, is_last=data.complete)
         if exchange.feed(data.body, data.complete):
-            self._core.consumed(data.stream, upload.waiting)
-            upload.waiting = 0
+            self._uploads.hand_on(data.stream)
 
     def _receive_rare(self, event: Refusal | Reset | Failure) -> None:
         if isinstance(event, Refusal):
             self._refuse_request(event)
         elif isinstance(event, Reset):
-            self._forget_upload(event.stream)
+            self._uploads.forget(event.stream)
             exchange = self._exchanges.pop(event.stream, None)
             if exchange is not None:
                 self._give_up(exchange, "the client gave the request up")
@@ -286,8 +260,7 @@ class Http2ClientConnection:
         if self._edge.untaken.size < UNTAKEN_ANSWERS:
             return wire.INITIAL_WINDOW
         # Not only those of exchanges: answers that are whole may wait for their client yet.
-        share = ANSWERS_WINDOW // (len(self._core.streams) or 1)
-        return max(wire.NARROW_WINDOW, min(wire.INITIAL_WINDOW, share))
+        return self._untaken.narrow_window(len(self._core.streams))
 
     @property
     def files(self) -> FileSender | None:
@@ -309,7 +282,7 @@ class Http2ClientConnection:
         own = self._edge.clock.fields if not flags & _OWN_FIELDS else self._own_fields(flags)
         end = flags & wire.END != 0
         head, status = exchange.head, exchange.status
-        self._core.send_response(head, status, length, fields, own, exchange.request_id, body, end)
+        self._answers.send_response(head, status, length, fields, own, exchange.request_id, body, end)
         if head.method != b"HEAD":
             exchange.written = len(body)
         if not self._is_flushing:
@@ -320,7 +293,7 @@ class Http2ClientConnection:
 
         Raises ProtocolError if it is more than the head announced.
         """
-        self._core.send_content(exchange.head.stream, body)
+        self._answers.send_content(exchange.head.stream, body)
         exchange.written += len(body)
         self._flush_later()
 
@@ -329,16 +302,13 @@ class Http2ClientConnection:
 
         Raises ProtocolError if content is missing.
         """
-        self._core.send_end(exchange.head.stream, trailers)
+        self._answers.send_end(exchange.head.stream, trailers)
         self._flush_later()
 
     def send_continue(self, exchange: Exchange) -> None:
         """Tell the client to send its content."""
-        self._core.send_informational(exchange.head.stream, 100)
-        upload = self._uploads.get(exchange.head.stream)
-        if upload is not None:
-            upload.began_at = upload.came_at = monotonic()
-            upload.is_timed = True  # until now the client was not the one to wait for
+        self._answers.send_informational(exchange.head.stream, 100)
+        self._uploads.ask(exchange.head.stream, monotonic())
         self._flush_later()
 
     def send_upgrade(self, exchange: Exchange, fields: list[bytes]) -> None:
@@ -352,12 +322,7 @@ class Http2ClientConnection:
 
     def want_content(self, exchange: Exchange) -> None:
         """The worker has room for content again."""
-        upload = self._uploads.get(exchange.head.stream)
-        if upload is not None and upload.waiting:
-            self._core.consumed(exchange.head.stream, upload.waiting)
-            upload.waiting = 0
-            upload.began_at = upload.came_at = monotonic()
-            upload.size = 0
+        if self._uploads.go_on(exchange.head.stream, monotonic()):
             self._flush_later()
 
     def refuse(
@@ -413,38 +378,13 @@ class Http2ClientConnection:
         number = exchange.head.stream
         self._exchanges.pop(number, None)
         if self._uploads:
-            self._forget_upload(number)
+            self._uploads.forget(number)
         if exchange.is_held:
             self._core.hold()
 
-    def _forget_upload(self, number: int) -> None:
-        """Drop what waits of a request: other requests of the connection may have its room."""
-        upload = self._uploads.pop(number, None)
-        if upload is not None and upload.waiting:
-            self._core.consumed(number, upload.waiting)
-
-    def _check_upload(self, number: int, upload: _Upload, now: float) -> None:
-        if not upload.is_timed:
-            return
-        if upload.waiting:
-            upload.came_at = now  # it is the worker that is slow
-        elif now - upload.came_at > self._edge.body_idle:
-            self._end_early(self._exchanges[number], 408, "content stopped coming")
-        elif self._edge.body_min_rate and now - upload.began_at > RATE_GRACE:
-            least, rate = self._edge.body_min_rate, upload.size / (now - upload.began_at)
-            if rate < least:
-                reason = f"content comes at {rate:.0f} bytes/s, at least {least} expected"
-                self._end_early(self._exchanges[number], 408, reason)
-
-    def _check_progress(self, now: float) -> None:
-        """End the answers that wait for their client, when it has taken next to nothing for too long."""
-        since, sent = self._progress
+    def _end_stalled(self) -> None:
+        """End the answers that wait for their client: it takes next to nothing."""
         core = self._core
-        if now - since < self._edge.write_stall:
-            return
-        self._progress = (now, core.sender.sent)
-        if core.sender.sent - sent >= LEAST_PROGRESS:
-            return
         for stream in [stream for stream in core.streams.values() if stream.waiting]:
             exchange = self._exchanges.get(stream.id)
             if exchange is None:
@@ -477,8 +417,8 @@ class Http2ClientConnection:
             stream.send(data)
         else:
             sender.block(is_blocked=True)
-        if sender.waiting != self._untaken:
-            self._count_untaken(sender.waiting)
+        if sender.waiting != self._untaken.size:
+            self._untaken.count(sender.waiting)
         if sender.drained:
             drained, sender.drained = sender.drained, []
             for number in drained:
@@ -486,10 +426,6 @@ class Http2ClientConnection:
                 if exchange is not None:
                     exchange.settle()
         self._enter_phase()
-
-    def _count_untaken(self, size: int) -> None:
-        self._edge.untaken.size += size - self._untaken
-        self._untaken = size
 
     def _enter_phase(self) -> None:
         stream, core = self.stream, self._core

@@ -15,6 +15,7 @@ from edge.http.field import FieldMemory
 from edge.http.head import HeadParser
 from edge.http.http2 import Http2Limits
 from edge.net.stream import ClientStream
+from edge.net.untaken import Untaken
 from edge.observe import AccessLog, Clock, redact
 from edge.policy.chain import Answered, Origin, Policy
 from edge.policy.pages import TEXT
@@ -54,15 +55,6 @@ class Connection(Protocol):
 
     def cut_off(self) -> None:
         """The server ends now."""
-
-
-class Untaken:
-    """What the edge holds of answers over HTTP/2 because their clients do not take it; of all connections, in bytes."""
-
-    __slots__ = ("size",)
-
-    def __init__(self) -> None:
-        self.size = 0
 
 
 class Edge(Protocol):

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from edge.http.windows import CONNECTION_WINDOW
-from edge.net.connection2 import UNTAKEN_ANSWERS
+from edge.net.untaken import UNTAKEN_ANSWERS
 from edge_backend import wire
 from tests.process.http2_client import APPLICATION, CANCEL, Http2Client, resident
 from tests.process.server import Authority, Server, serving

@@ -134,7 +134,7 @@ class Conversation:
     ) -> None:
         """Answer a request, or what was refused."""
         head = self.heads.get(stream) or RequestHead(stream, b"-", b"-", b"2", b"")
-        self.core.send_response(head, status, length, [b"content-type", b"text/plain"], [], b"id", body, end)
+        self.core.answers.send_response(head, status, length, [b"content-type", b"text/plain"], [], b"id", body, end)
 
     def act(self, words: list[str]) -> None:
         """Do what a `server` line says."""
@@ -148,11 +148,11 @@ class Conversation:
             case "begins":
                 self.answer(stream, 200, b"x" * int(words[2]), end=False)
             case "sends":
-                core.send_content(stream, b"x" * int(words[2]))
+                core.answers.send_content(stream, b"x" * int(words[2]))
             case "ends":
-                core.send_end(stream, [word.encode() for word in words[2:]])
+                core.answers.send_end(stream, [word.encode() for word in words[2:]])
             case "continues":
-                core.send_informational(stream, 100)
+                core.answers.send_informational(stream, 100)
             case "sweeps":
                 core.end_late()
                 core.end_late()

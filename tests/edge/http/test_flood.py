@@ -217,7 +217,7 @@ def test_hpack_bomb_is_over_when_its_requests_are() -> None:
         core.receive(b"".join(bombs), 0.0)
         assert len(core.streams) == 32
         for number in numbers:
-            core.send_response(RequestHead(number, b"GET", b"/", b"2", b""), 200, b"", [], [], b"", b"", True)
+            core.answers.send_response(RequestHead(number, b"GET", b"/", b"2", b""), 200, b"", [], [], b"", b"", True)
         core.sender.take(1)
     kept = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
@@ -331,7 +331,7 @@ def test_window_updates_for_each_frame_of_a_long_download() -> None:
     conversation.answer(1, 200, b"", end=False)
     received = 0
     for _ in range(100):
-        conversation.core.send_content(1, bytes(1_000_000))
+        conversation.core.answers.send_content(1, bytes(1_000_000))
         while conversation.core.sender.has_output:
             for frame in conversation.take():
                 size = len(frame.payload)

@@ -121,24 +121,24 @@ class Session:
                 size = self.chance.choice((1, 5000, 100_000))
                 body, exchange.answer = exchange.answer[:size], exchange.answer[size:]
                 exchange.sent += body
-                self.server.send_content(number, body)
+                self.server.answers.send_content(number, body)
             # h2 takes an end without content for a breach while its window is below zero; RFC 9113 section 6.9.1 does
             # not, and test_flow.py has it.
             elif exchange.is_whole and self.server.streams[number].window_out >= 0:
                 exchange.trailers = [b"checksum", b"%d" % number] * self.chance.randrange(2)
                 exchange.has_ended = True
-                self.server.send_end(number, exchange.trailers)
+                self.server.answers.send_end(number, exchange.trailers)
 
     def begin(self, exchange: Exchange, head: RequestHead) -> None:
         """Send the head of an answer."""
         if head.length and self.chance.random() < 0.5:
-            self.server.send_informational(head.stream, 103)
+            self.server.answers.send_informational(head.stream, 103)
         exchange.has_begun = True
         exchange.fields = self.chance.sample(FIELDS, self.chance.randrange(len(FIELDS)))
         exchange.answer = self.chance.randbytes(self.chance.choice((0, 10, 30_000, 300_000)))
         length = b"%d" % len(exchange.answer) if self.chance.random() < 0.5 else b""
         flat = [text for field in exchange.fields for text in field]
-        self.server.send_response(head, 200, length, flat, [b"server", b"edge"], b"id", b"", False)
+        self.server.answers.send_response(head, 200, length, flat, [b"server", b"edge"], b"id", b"", False)
 
     heads: dict[int, RequestHead]
 
