@@ -23,6 +23,7 @@ from edge.http.client_cert import Identity
 from edge.http.events import Data, Failure, Refusal, RequestHead, Reset
 from edge.http.frames import Code
 from edge.http.http2 import Http2Connection
+from edge.net.farewell import Farewell
 from edge.net.service import (
     Connection,
     Edge,
@@ -45,8 +46,6 @@ logger = logging.getLogger("edge.net")
 
 # Content goes to TLS and the socket in pieces of about this size, so that no more than that is beyond recall.
 _PIECE = 64 * 1024
-# Between saying that the connection will be closed, and taking no more requests: one round trip of most clients.
-FAREWELL = 1.0
 # Fields of a 101 that are the handshake's in HTTP/1.1 (RFC 8441 section 5).
 _HANDSHAKE = frozenset((b"sec-websocket-accept", b"connection", b"upgrade"))
 
@@ -59,10 +58,10 @@ class Http2ClientConnection:
 
     __slots__ = (
         "_answers",
-        "_closing_at",
         "_core",
         "_edge",
         "_exchanges",
+        "_farewell",
         "_is_flushing",
         "_later",
         "_origin",
@@ -86,7 +85,7 @@ class Http2ClientConnection:
         self._is_flushing = False
         self._later: Callable[[Callable[[], None]], object] = asyncio.get_running_loop().call_soon
         self._untaken = Share(edge.untaken, monotonic())
-        self._closing_at = 0.0  # when no more requests are taken; 0: the connection goes on
+        self._farewell = Farewell(self._core)
         edge.replace(before, self)
         self._flush_later()
 
@@ -155,16 +154,14 @@ class Http2ClientConnection:
             self._flush_later()
         if self._untaken.is_stalled(now, self._core.sender.waiting, self._core.sender.sent, self._edge.write_stall):
             self._end_stalled()
-        if self._closing_at and now >= self._closing_at:
-            self._core.refuse_more()
+        if self._farewell.is_begun:
+            self._farewell.go_on(now)
             self._flush_later()
 
     def drain(self) -> None:
-        """The server is going away: say so, take what is under way, and close when it has ended."""
-        if not self._closing_at:
-            self._closing_at = monotonic() + FAREWELL
-            self._core.announce_end()
-            self._flush_later()
+        """The server is going away: say so soon, take what is under way, and close when it has ended."""
+        self._farewell.begin(monotonic())
+        self._flush_later()
 
     def part(self, now: float) -> None:
         """Another process takes the connections that come: say so, and close when what is under way has ended."""
@@ -407,11 +404,14 @@ class Http2ClientConnection:
     def _flush(self) -> None:
         """Write what the client takes, and enter the phase that the connection is in now."""
         self._is_flushing = False
-        stream, sender = self.stream, self._core.sender
+        stream, sender, farewell = self.stream, self._core.sender, self._farewell
         if stream.phase >= _LINGER:
             return
         while not stream.is_congested:
             data = sender.take(_PIECE)
+            if farewell.is_due and not self._core.streams:
+                farewell.announce(monotonic())
+                data += sender.take(0)  # in one piece with the end of the last answer
             if not data:
                 break
             stream.send(data)

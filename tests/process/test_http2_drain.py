@@ -125,6 +125,7 @@ def test_connection_ends_after_so_many_requests(tmp_path: Path, authority: Autho
         assert peer.goaways() == []
         peer.begin(9, "/")
         peer.wait_for(GOAWAY, 1)
+        assert peer.whole() >= {9}, "told before the answers that are under way"
         peer.begin(11, "/")  # was under way
         peer.wait_whole(9, 11)
         peer.wait_closed()

@@ -115,14 +115,17 @@ def later(seconds: float) -> Callable[[], float]:
 
 
 @in_loop
-async def test_drain_says_so_at_once_and_takes_what_comes_for_a_second() -> None:
+async def test_drain_says_so_after_a_second_and_takes_what_comes_for_another() -> None:
     scene = Scene()
     await scene.receive(GREETING + scene.head(1))
     scene.connection.drain()
     await turn()
+    assert scene.goaways == []
+    scene.connection.sweep(monotonic() + 1.1)
+    await turn()
     assert scene.goaways == [(frames.MAX_WINDOW, Code.NO_ERROR)]
     await scene.receive(scene.head(3))  # under way when GOAWAY was written
-    scene.connection.sweep(monotonic() + 1.1)
+    scene.connection.sweep(monotonic() + 2.2)
     await turn()
     assert scene.goaways[1:] == [(3, Code.NO_ERROR)]
     await scene.answer(1, b"hello")
@@ -133,11 +136,46 @@ async def test_drain_says_so_at_once_and_takes_what_comes_for_a_second() -> None
 
 
 @in_loop
+async def test_drain_of_an_idle_connection_says_so_at_once() -> None:
+    scene = Scene()
+    await scene.receive(GREETING)
+    scene.connection.drain()
+    await turn()
+    assert scene.goaways == [(frames.MAX_WINDOW, Code.NO_ERROR)]
+    scene.connection.sweep(monotonic() + 1.1)
+    await turn()
+    assert (scene.goaways[1:], scene.client.ended) == ([(0, Code.NO_ERROR)], "eof")
+
+
+@pytest.mark.parametrize("size", [5, 40_000])
+def test_drain_is_told_with_the_end_of_the_last_answer_under_way(size: int) -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.receive(GREETING + scene.head(1) + scene.head(3))
+        scene.connection.drain()
+        await scene.answer(1, b"hello")
+        assert scene.goaways == []
+        before = len(scene.client.written)
+        scene.link.data_received(wire.encode_frame(wire.RESPONSE, wire.END, 2, b"200\n%d" % size, bytes(size)))
+        await turn()
+        *_, last, goaway = split(scene.client.written[before:])
+        assert (last[:3], goaway[0]) == ((frames.DATA, END, 3), frames.GOAWAY)
+        await scene.receive(scene.head(5))  # under way when GOAWAY was written
+        await scene.answer(3, b"hello")
+        scene.connection.sweep(monotonic() + 1.1)
+        await turn()
+        assert scene.goaways == [(frames.MAX_WINDOW, Code.NO_ERROR), (5, Code.NO_ERROR)]
+
+    asyncio.run(scenario())
+
+
+@in_loop
 async def test_request_behind_the_last_goaway_is_dropped_and_those_before_it_live_on() -> None:
     scene = Scene()
     await scene.receive(GREETING + scene.head(1))
     scene.connection.drain()
     scene.connection.sweep(monotonic() + 1.1)
+    scene.connection.sweep(monotonic() + 2.2)
     # A client that has not seen GOAWAY yet sends a request with content.
     late = scene.head(3, "POST", 0) + frames.encode_frame(frames.DATA, 0, 3, b"content")
     await scene.receive(late)
