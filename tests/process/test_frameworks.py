@@ -12,9 +12,12 @@ from pathlib import Path
 import httpx
 import pytest
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
+from websockets.frames import Opcode
 from websockets.sync.client import connect
 
 from tests.process.frameworks.gates import PIECES
+from tests.process.http2_client import Http2Client
+from tests.process.http2_websocket import Socket
 from tests.process.server import DEADLINE, ROOT, Authority, Server, clean_environment
 
 PACKAGE = "tests.process.frameworks"
@@ -58,6 +61,23 @@ def check_websocket(port: int, context: ssl.SSLContext) -> None:
     assert closed.value.rcvd.code == 4001
 
 
+def check_websocket_over_http2(server: Server, authority: Authority) -> None:
+    """The same on a stream (RFC 8441), beside a request on the same connection."""
+    with Http2Client(server, authority) as client:
+        socket = Socket(client, "/ws")
+        assert socket.answer.status == 200
+        for word in (b"one", b"two"):
+            socket.protocol.send_text(word)
+            socket.send()
+            assert (socket.receive().data, client.ask("/stream").status) == (word.upper(), 200)
+        socket.protocol.send_text(b"bye")
+        socket.send()
+        close = socket.receive()
+        assert (close.opcode, close.data[:2]) == (Opcode.CLOSE, (4001).to_bytes(2, "big"))
+        socket.send()  # the close that answers it
+        assert client.wait(socket.number).is_whole
+
+
 @pytest.mark.parametrize(
     ("target", "package"),
     [
@@ -92,7 +112,10 @@ def test_framework_is_served_over_tls(target: str, package: str, authority: Auth
         if is_wsgi:
             with pytest.raises(InvalidStatus, match="403"):
                 check_websocket(port, authority.client_context())
+            with Http2Client(server, authority) as client:
+                assert Socket(client, "/ws").answer.status == 403
         else:
             check_websocket(port, authority.client_context())
+            check_websocket_over_http2(server, authority)
     assert server.process.returncode == 0
     assert not [line for line in server.errors if "Traceback" in line or " ERROR " in line], server.errors

@@ -7,13 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from websockets.client import ClientProtocol
-from websockets.extensions.permessage_deflate import PerMessageDeflate
-from websockets.frames import Frame, Opcode
-from websockets.protocol import State
-from websockets.uri import parse_uri
+from websockets.frames import Opcode
 
-from tests.process.http2_client import NO_ERROR, Answer, Http2Client
+from tests.process.http2_client import NO_ERROR, Http2Client
+from tests.process.http2_websocket import Socket
 from tests.process.server import Authority, Server, serving, wait_until
 
 SOURCE = (Path(__file__).parent / "websocket_application.py").read_text()
@@ -30,47 +27,6 @@ def server(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> It
 def client(server: Server, authority: Authority) -> Iterator[Http2Client]:
     with Http2Client(server, authority) as client:
         yield client
-
-
-class Socket:
-    """A WebSocket on a stream."""
-
-    def __init__(self, client: Http2Client, path: str, *fields: tuple[bytes, bytes]) -> None:
-        self._client = client
-        self.number = client.begin_with(
-            [
-                (b":method", b"CONNECT"),
-                (b":protocol", b"websocket"),
-                (b":scheme", b"https"),
-                (b":authority", b"localhost"),
-                (b":path", path.encode()),
-                (b"sec-websocket-version", b"13"),
-                *fields,
-            ],
-            end=False,
-        )
-        self.answer: Answer = client.wait_head(self.number)
-        self.frames: list[Frame] = []
-        self.protocol = ClientProtocol(parse_uri("wss://localhost/"), state=State.OPEN, max_size=None)
-        if self.answer.fields.get(b"sec-websocket-extensions", b"").startswith(b"permessage-deflate"):
-            self.protocol.extensions = [PerMessageDeflate(True, True, 15, 15)]
-        self._taken = 0
-
-    def send(self) -> None:
-        """Send what `protocol` has to send."""
-        self._client.send(self.number, b"".join(self.protocol.data_to_send()))
-
-    def receive(self) -> Frame:
-        """Return the next frame."""
-        while not self.frames:
-            body = self.answer.body
-            if self._taken < len(body):
-                self.protocol.receive_data(body[self._taken :])
-                self._taken = len(body)
-                self.frames += [event for event in self.protocol.events_received() if isinstance(event, Frame)]
-            else:
-                assert self._client.pump(), "the connection ended before a frame"
-        return self.frames.pop(0)
 
 
 def test_server_announces_it(client: Http2Client) -> None:
