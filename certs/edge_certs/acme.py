@@ -9,6 +9,7 @@ every other refusal is raised as an `AcmeProblem`. The steps of an order are in 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -27,6 +28,15 @@ MAX_NONCE_RETRIES = 10
 # Let's Encrypt's details have 200 characters and its answer for a hundred names lists them all.
 MAX_DETAIL = 400
 MAX_SUBPROBLEMS = 5
+
+# Of what else an authority sends, in a line of ours; a name has 253 octets at most.
+MAX_SHOWN = 253
+
+# More than a year is a mistake, and a date so far away an overflow.
+MAX_RETRY_AFTER = timedelta(days=366)
+
+# RFC 8555 section 6.5.1: base64url; the length is ours.
+NONCE = re.compile(r"[A-Za-z0-9_-]{1,1024}")
 
 CHECK_DIRECTORY = "check the URL of the authority's directory"
 
@@ -126,6 +136,11 @@ class AcmeProblem(CertificateError):
         self.status = status
         self.retry_at = retry_at
 
+    @property
+    def blames_request(self) -> bool:
+        """True when another request might be granted: neither a limit nor the authority itself is in the way."""
+        return 400 <= self.status < 500 and self.status != 429 and self.kind != "rateLimited"
+
     def named(self, subject: str) -> AcmeProblem:
         """Return the same problem with `subject` in front."""
         found = f"{subject}: {self.found}"
@@ -190,7 +205,9 @@ class Session:
 
         Raises AcmeProblem: the authority refused. Raises CertificateError: what it answered makes no sense.
         """
-        if nonce := reply.first("replay-nonce"):
+        nonce = reply.first("replay-nonce")
+        # RFC 8555 section 6.5.1: one that is not base64url is none.
+        if NONCE.fullmatch(nonce):
             # One is enough, and the newest lives longest.
             self._nonces = [nonce]
         sent, self._sent = self._sent, None
@@ -258,10 +275,7 @@ def parse_problem(reply: Reply, now: datetime) -> AcmeProblem:
     """Return what `reply`, which is no success, says in one line; `now` is in UTC."""
     retry_after = parse_retry_after(reply.first("retry-after"), now)
     retry_at = None if retry_after is None else now + retry_after
-    try:
-        document = json.loads(reply.content)
-    except ValueError:
-        document = None
+    document = parse_json(reply.content)
     if isinstance(document, dict):
         return problem_from(document, reply.status, retry_at)
     media = reply.first("content-type").partition(";")[0].strip()
@@ -272,9 +286,9 @@ def parse_problem(reply: Reply, now: datetime) -> AcmeProblem:
 
 def problem_from(document: Mapping[str, Any], status: int, retry_at: datetime | None) -> AcmeProblem:
     """Return a problem document as one line; it is also found inside an authorization or an order (status 0)."""
-    kind = str(document.get("type", "")).removeprefix(PROBLEM_PREFIX)
+    kind = str(document.get("type", "")).removeprefix(PROBLEM_PREFIX)[:MAX_SHOWN]
     # The type is the authority's text: only its name goes into a line that others read by machine.
-    shown = kind if kind.isalnum() and kind.isascii() else repr(kind[:MAX_DETAIL])
+    shown = kind if kind.isalnum() and kind.isascii() else repr(kind)
     answered = f"answered {status} {shown}" if status else f"reports {shown}"
     detail = _shorten(document.get("detail", ""))
     found = f"the authority {answered}: {detail}{_subproblems(document.get('subproblems'))}"
@@ -284,15 +298,29 @@ def problem_from(document: Mapping[str, Any], status: int, retry_at: datetime | 
 def parse_retry_after(value: str, now: datetime) -> timedelta | None:
     """Return what a Retry-After field asks for, never negative; None when it is absent or cannot be read."""
     if value.isascii() and value.isdigit():
-        # More than a year is a mistake, and more digits than a date can hold an overflow.
-        return timedelta(seconds=min(int(value[:9]), 366 * 86400))
+        # Nine digits are 31 years: no number that Python would not read, and none that a date cannot hold.
+        return min(timedelta(seconds=int(value[:9])), MAX_RETRY_AFTER)
+    at = parse_date(value)
+    return None if at is None else min(max(at - now, timedelta(0)), MAX_RETRY_AFTER)
+
+
+def parse_date(value: str) -> datetime | None:
+    """Return the instant of a Date or Retry-After field (RFC 9110 section 5.6.7), None when it cannot be read."""
     try:
         at = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
-    # "-0000" gives one without a zone; an HTTP date is always in UTC (RFC 9110 section 5.6.7).
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(at - now, timedelta(0))
+    # "-0000" gives one without a zone; an HTTP date is always in UTC.
+    return at if at.tzinfo else at.replace(tzinfo=UTC)
+
+
+def parse_json(content: bytes) -> object:
+    """Return what is in JSON `content`, None when it is something else, or nested as deeply as only an attack is."""
+    try:
+        value: object = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return value
 
 
 def _answer(reply: Reply, url: str, now: datetime) -> Answer:
@@ -300,8 +328,8 @@ def _answer(reply: Reply, url: str, now: datetime) -> Answer:
     return Answer(
         status=reply.status,
         content=reply.content,
-        location=urljoin(url, location) if location else "",
-        alternates=tuple(urljoin(url, link) for link in _links(reply, "alternate")),
+        location=_absolute(url, location) if location else "",
+        alternates=tuple(_absolute(url, link) for link in _links(reply, "alternate")),
         retry_after=parse_retry_after(reply.first("retry-after"), now),
     )
 
@@ -317,18 +345,29 @@ def _links(reply: Reply, relation: str) -> list[str]:
     return found
 
 
+def _absolute(base: str, link: str) -> str:
+    try:
+        return urljoin(base, link)
+    except ValueError:
+        return link  # whoever asks there is told what is wrong with it
+
+
 def _secure(url: str) -> str:
     """A signed request in the clear would let anybody on the way answer in the authority's name."""
-    if urlsplit(url).scheme != "https":
-        raise CertificateError(f"the authority's URL {url!r}: not https", CHECK_DIRECTORY)
+    try:
+        parts = urlsplit(url)
+        is_https, is_whole = parts.scheme == "https", bool(parts.hostname and parts.port != 0)
+    except ValueError:
+        is_https, is_whole = True, False
+    if not is_https:
+        raise CertificateError(f"the authority's URL {url[:MAX_SHOWN]!r}: not https", CHECK_DIRECTORY)
+    if not is_whole or not url.isascii() or not url.isprintable():
+        raise CertificateError(f"the authority's URL {url[:MAX_SHOWN]!r}: not one that can be asked", CHECK_DIRECTORY)
     return url
 
 
 def _parse_object(content: bytes, what: str) -> dict[str, Any]:
-    try:
-        value = json.loads(content)
-    except ValueError:
-        value = None
+    value = parse_json(content)
     if not isinstance(value, dict):
         raise CertificateError(f"the authority {what} that is not a JSON object", CHECK_DIRECTORY)
     return value
@@ -343,7 +382,8 @@ def _subproblems(subproblems: object) -> str:
         if isinstance(sub, dict):
             identifier = sub.get("identifier")
             name = identifier.get("value") if isinstance(identifier, dict) else None
-            parts.append(f"{name!r} {_shorten(sub.get('detail', ''))}" if name else _shorten(sub.get("detail", "")))
+            detail = _shorten(sub.get("detail", ""))
+            parts.append(f"{_shorten(name)} {detail}" if name else detail)
     return f" ({', '.join(parts)})" if parts else ""
 
 

@@ -14,12 +14,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, assert_never
+from urllib.parse import urlsplit
 
 import httpx
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from edge_certs.acme import AcmeProblem, Answer, Call, Directory, Reply, Request, Resource, Session
+from edge_certs.acme import (
+    CHECK_DIRECTORY,
+    MAX_SHOWN,
+    AcmeProblem,
+    Answer,
+    Call,
+    Directory,
+    Reply,
+    Request,
+    Resource,
+    Session,
+)
 from edge_certs.acme_order import Issued, Order, Present, State, Wait
 from edge_certs.ari import Window, ask_again, encode_certificate_id, parse_window
 from edge_certs.challenges import DNS_01, DNS_PERSIST_01, HTTP_01, TLS_ALPN_01, Challenge, ChallengeStore
@@ -75,9 +87,11 @@ class HttpsClient:
     ) -> None:
         """Raises CertificateError: the file cannot be read."""
         self._request_timeout = request_timeout
+        # A few KiB that unpack to GiB would pass any limit: nothing is to be packed.
+        headers = {"user-agent": USER_AGENT, "accept-encoding": "identity"}
         # Neither proxies nor CA variables of the environment: what is trusted is what the operator named.
         self._client = httpx.AsyncClient(
-            verify=_trusting(trusted), timeout=step_timeout, trust_env=False, headers={"user-agent": USER_AGENT}
+            verify=_trusting(trusted), timeout=step_timeout, trust_env=False, headers=headers
         )
 
     async def __aenter__(self) -> HttpsClient:
@@ -93,27 +107,27 @@ class HttpsClient:
 
         Raises CertificateError: no connection, no trust, no answer in time, or more than `MAX_CONTENT_SIZE` bytes.
         """
-        host = httpx.URL(request.url).netloc.decode("ascii")
+        host = urlsplit(request.url).netloc
         try:
             async with asyncio.timeout(self._request_timeout):
                 return await self._send(request)
         except (TimeoutError, httpx.TimeoutException):
             raise CertificateError(f"{host}: no complete answer in time", "try again later") from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            # The last two: what its own libraries say of a TLS record or a host name that cannot be.
             raise CertificateError(f"{host}: {_cause(error)}", _network_advice(error)) from error
 
     async def _send(self, request: Request) -> Reply:
         async with self._client.stream(
             request.method, request.url, headers=list(request.fields), content=request.content or None
         ) as response:
+            if (packed := response.headers.get("content-encoding", "identity")) != "identity":
+                raise CertificateError(f"{request.url}: packed as {packed[:MAX_SHOWN]!r}", CHECK_DIRECTORY)
             content = bytearray()
-            async for part in response.aiter_bytes():
+            async for part in response.aiter_raw():
                 content += part
                 if len(content) > MAX_CONTENT_SIZE:
-                    raise CertificateError(
-                        f"{request.url}: more than {MAX_CONTENT_SIZE} bytes",
-                        "check the URL of the authority's directory",
-                    )
+                    raise CertificateError(f"{request.url}: more than {MAX_CONTENT_SIZE} bytes", CHECK_DIRECTORY)
             return Reply(response.status_code, response.headers.multi_items(), bytes(content))
 
 
@@ -292,7 +306,7 @@ class AcmeClient:
         reply = await self.transport.send(self.session.encode(Call(Resource.NEW_ORDER)))
         self.session.receive(reply, self.clock())
         if self.session.directory is None:
-            raise CertificateError("the authority sent no directory", "check the URL of the authority's directory")
+            raise CertificateError("the authority sent no directory", CHECK_DIRECTORY)
         return self.session.directory
 
 
@@ -321,7 +335,7 @@ def _trusting(trusted: Path | ssl.SSLContext | None) -> ssl.SSLContext:
     return context
 
 
-def _cause(error: httpx.HTTPError) -> str:
+def _cause(error: Exception) -> str:
     """The innermost words: what httpx wraps says more than its wrapping."""
     refused = next((each for each in _causes(error) if isinstance(each, ssl.SSLCertVerificationError)), None)
     if refused is not None:
@@ -330,7 +344,7 @@ def _cause(error: httpx.HTTPError) -> str:
     return words.splitlines()[0][:300].lower()
 
 
-def _network_advice(error: httpx.HTTPError) -> str:
+def _network_advice(error: Exception) -> str:
     if any(isinstance(each, ssl.SSLCertVerificationError) for each in _causes(error)):
         return "name the file with its authority's certificate"
     return "check the authority's URL and the way there, or try again later"

@@ -15,23 +15,26 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, TypeGuard
 
-from edge_certs.acme import AcmeProblem, Answer, Call, Resource, problem_from
+from edge_certs.acme import MAX_SHOWN, AcmeProblem, Answer, Call, Resource, problem_from
 from edge_certs.challenges import (
     DNS_01,
     DNS_PERSIST_01,
-    HTTP_01,
-    TLS_ALPN_01,
     Challenge,
     check_token,
     encode_persistent,
+    possible_kinds,
 )
 from edge_certs.csr import HOST, is_address
 from edge_certs.errors import CertificateError, naming
 from edge_certs.jws import AccountKey, encode_base64url
 from edge_certs.x509 import parse_chain
 
-# Without a Retry-After: Pebble takes milliseconds, Let's Encrypt seconds. Within these whatever the authority says.
+# Without a Retry-After: Pebble takes milliseconds, Let's Encrypt seconds; what takes longer is asked for less often.
 POLL_INTERVAL = timedelta(seconds=1)
+POLL_GROWTH = 1.5
+LONGEST_POLL_INTERVAL = timedelta(seconds=10)
+
+# Within these whatever the authority says.
 MIN_POLL_INTERVAL = timedelta(milliseconds=200)
 MAX_POLL_INTERVAL = timedelta(minutes=1)
 
@@ -40,9 +43,6 @@ POLL_TIMEOUT = timedelta(minutes=10)
 
 # Authorities with alternates have two or three; more would be a way to keep us busy.
 MAX_ALTERNATES = 5
-
-# Of what an authority sends, in a line of ours; a name has 253 octets at most.
-MAX_SHOWN = 253
 
 CHAIN_TYPE = "application/pem-certificate-chain"
 UNSUITABLE = "the authority's answer has no {!r}"
@@ -119,7 +119,7 @@ class Order:
 
     __slots__ = (
         "_alternates", "_certificate_url", "_chain", "_finalize_url", "_give_up_at", "_key",
-        "_pending", "_poll_at", "_replaces", "_state", "_unread", "_url", "_wanted",
+        "_pending", "_poll_at", "_poll_interval", "_replaces", "_state", "_unread", "_url", "_wanted",
     )  # fmt: skip
 
     def __init__(self, wanted: Wanted, key: AccountKey, saved: str | None = None) -> None:
@@ -138,6 +138,11 @@ class Order:
         """Where the order is."""
         return self._state
 
+    @property
+    def is_replacement(self) -> bool:
+        """False when the authority would not have it that this order replaces a certificate."""
+        return self._replaces is not None
+
     def saved(self) -> str:
         """Return what resumes this order after a crash; write it down before the next call is made."""
         return json.dumps({"names": list(self._wanted.names), "profile": self._wanted.profile, "url": self._url})
@@ -151,7 +156,8 @@ class Order:
             return Present(tuple(pending.challenge for pending in self._pending))
         if self._state is State.DONE:
             return Issued(self._chain)
-        if self._poll_at is not None and now < self._poll_at:
+        # Later than was ever waited for is what a clock that was set back has left.
+        if self._poll_at is not None and now < self._poll_at <= now + MAX_POLL_INTERVAL:
             return Wait(self._poll_at)
         return self._call(now)
 
@@ -161,10 +167,7 @@ class Order:
         self._state = State.TRIGGER if any(not pending.is_triggered for pending in self._pending) else State.VALIDATION
 
     def receive(self, answer: Answer, now: datetime) -> None:
-        """Take the answer to the call that `next` gave.
-
-        Raises CertificateError: the order has failed, or the answer makes no sense.
-        """
+        """Take the answer to `next`'s call. Raises CertificateError: the order failed, or the answer makes no sense."""
         match self._state:
             case State.ORDER | State.FINALIZE | State.ISSUE:
                 self._receive_order(answer, now)
@@ -184,8 +187,10 @@ class Order:
         """
         if self._state is State.ORDER and self._url is not None and problem.status in (403, 404, 410):
             self._url = None
-        elif self._state is State.ORDER and self._replaces is not None and problem.kind == "alreadyReplaced":
-            # RFC 9773 section 5: somebody was faster, or an attempt of ours was lost; the certificate is wanted anyway.
+        elif self._state is State.ORDER and self._replaces is not None and problem.blames_request:
+            # RFC 9773 section 5: somebody was faster, or an attempt of ours was lost (alreadyReplaced). Or the old one
+            # came from another account, as an imported one did: authorities say that in many ways, Let's Encrypt with
+            # 403 unauthorized. The certificate is wanted anyway.
             self._replaces = None
         elif self._state is State.FINALIZE and problem.kind == "orderNotReady":
             self._state = State.ISSUE
@@ -204,6 +209,7 @@ class Order:
         self._chain = b""
         self._poll_at: datetime | None = None
         self._give_up_at: datetime | None = None
+        self._poll_interval = POLL_INTERVAL
 
     def _call(self, now: datetime) -> Call:
         if self._give_up_at is not None and now >= self._give_up_at:
@@ -246,7 +252,7 @@ class Order:
         match order.get("status"):
             case "pending" if self._state is State.ORDER:
                 self._finalize_url = _text(order, "finalize")
-                self._unread = list(map(str, _items(order, "authorizations")))
+                self._unread = _authorizations(order, len(self._wanted.names))
                 self._go_on(State.AUTHORIZATIONS)
             case "ready":
                 self._finalize_url = _text(order, "finalize")
@@ -292,7 +298,7 @@ class Order:
 
     def _choose(self, authorization: dict[str, Any], name: str) -> _Pending:
         offered = {str(found.get("type")): found for found in _items(authorization, "challenges") if _is_object(found)}
-        possible = _possible(name, authorization.get("wildcard") is True)
+        possible = possible_kinds(name, authorization.get("wildcard") is True)
         for kind in self._wanted.kinds:
             if kind in offered and kind in possible:
                 found = offered[kind]
@@ -363,12 +369,16 @@ class Order:
     def _go_on(self, state: State) -> None:
         self._state = state
         self._poll_at = self._give_up_at = None
+        self._poll_interval = POLL_INTERVAL
 
     def _poll_later(self, answer: Answer | None, now: datetime) -> None:
         asked = answer.retry_after if answer is not None else None
-        interval = POLL_INTERVAL if asked is None else min(max(asked, MIN_POLL_INTERVAL), MAX_POLL_INTERVAL)
-        self._poll_at = now + interval
-        if self._give_up_at is None:
+        if asked is not None:
+            self._poll_at = now + min(max(asked, MIN_POLL_INTERVAL), MAX_POLL_INTERVAL)
+        else:
+            self._poll_at = now + self._poll_interval
+            self._poll_interval = min(self._poll_interval * POLL_GROWTH, LONGEST_POLL_INTERVAL)
+        if self._give_up_at is None or self._give_up_at > now + POLL_TIMEOUT:
             self._give_up_at = now + POLL_TIMEOUT
 
 
@@ -383,11 +393,12 @@ def _saved_url(saved: str | None, wanted: Wanted) -> str | None:
     return url if isinstance(url, str) and found.get("profile") == wanted.profile else None
 
 
-def _possible(name: str, is_wildcard: bool) -> tuple[str, ...]:
-    """A wildcard is proven in the DNS only (Baseline Requirements 3.2.2.4.19), an address never there (RFC 8738)."""
-    if is_wildcard:
-        return (DNS_01, DNS_PERSIST_01)
-    return (HTTP_01, TLS_ALPN_01) if is_address(name) else (HTTP_01, TLS_ALPN_01, DNS_01, DNS_PERSIST_01)
+def _authorizations(order: dict[str, Any], names: int) -> list[str]:
+    """No more than there are names: each costs a request, and a proof for another name is refused anyway."""
+    found = _items(order, "authorizations")
+    if len(found) > names:
+        raise CertificateError(f"the authority wants {len(found)} proofs for {names} names", "try again later")
+    return list(map(str, found))
 
 
 def _tried(authorization: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 
@@ -21,6 +21,9 @@ MAX_ASK_INTERVAL = timedelta(days=1)
 
 # What Let's Encrypt and Pebble answer; for an authority that says nothing.
 ASK_INTERVAL = timedelta(hours=6)
+
+# The page is shown to people, who would not read a longer URL; it is kept with the window.
+MAX_EXPLANATION = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ def encode_certificate_id(certificate: x509.Certificate) -> str:
         raise CertificateError("no authority key identifier in it", "renew it by its dates")
     serial = certificate.serial_number
     # The octets of the DER INTEGER: one more bit than the number has, for its sign.
-    octets = serial.to_bytes(serial.bit_length() // 8 + 1, "big")
+    octets = serial.to_bytes(serial.bit_length() // 8 + 1, "big", signed=True)
     return f"{encode_base64url(authority)}.{encode_base64url(octets)}"
 
 
@@ -59,12 +62,12 @@ def parse_window(content: bytes) -> Window:
         suggested = answer["suggestedWindow"]
         start, end = _parse_instant(suggested["start"]), _parse_instant(suggested["end"])
         explanation = str(answer.get("explanationURL", ""))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise CertificateError("the renewal information is not a window", "renew by the dates") from None
     # RFC 9773 section 4.2: such a window is as good as none.
     if end < start:
         raise CertificateError("the renewal window ends before it starts", "renew by the dates")
-    return Window(start, end, explanation)
+    return Window(start, end, explanation if len(explanation) <= MAX_EXPLANATION else "")
 
 
 def choose_instant(window: Window, random: float) -> datetime:
@@ -83,4 +86,5 @@ def _parse_instant(text: str) -> datetime:
     instant = datetime.fromisoformat(text)
     if instant.tzinfo is None:
         raise ValueError("RFC 3339 wants an offset")
-    return instant
+    # The first and the last hours that a date can hold are no instants in UTC.
+    return instant.astimezone(UTC)

@@ -73,6 +73,16 @@ def encode_persistent(issuer: str, account: str, *, is_wildcard: bool) -> str:
     return f"{issuer}; accounturi={account}{'; policy=wildcard' if is_wildcard else ''}"
 
 
+def possible_kinds(name: str, is_wildcard: bool) -> tuple[str, ...]:
+    """Return the kinds of challenges that can prove `name`.
+
+    A wildcard is proven in the DNS only (Baseline Requirements 3.2.2.4.19), an address never there (RFC 8738).
+    """
+    if is_wildcard:
+        return (DNS_01, DNS_PERSIST_01)
+    return (HTTP_01, TLS_ALPN_01) if is_address(name) else (HTTP_01, TLS_ALPN_01, DNS_01, DNS_PERSIST_01)
+
+
 def check_token(token: object) -> str:
     """Return a challenge's `token` when it can be a file's name and stand in an answer.
 

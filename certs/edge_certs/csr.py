@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from edge_certs.errors import CertificateError
-from edge_certs.x509 import Certificate, describe, parse_chain, parse_key
+from edge_certs.x509 import PARSE_ERRORS, Certificate, describe, has_key, parse_chain, parse_key
 
 # The base labels of public host names (RFC 1123 section 2.1), with `*.` as the only wildcard there is (RFC 8555 7.1.3).
 HOST = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?(?:(?!-)[a-z0-9-]{1,63}(?<!-)\.)*(?!-)[a-z0-9-]{1,63}(?<!-)")
@@ -22,6 +23,9 @@ HOST = re.compile(r"(?=.{1,253}\Z)(?:\*\.)?(?:(?!-)[a-z0-9-]{1,63}(?<!-)\.)*(?!-
 # P-256 first: every client of today takes it, and it is the cheapest to sign with. Authorities refuse P-521.
 DEFAULT_KEY_TYPE = "p256"
 KEY_TYPES = (DEFAULT_KEY_TYPE, "p384", "rsa2048", "rsa3072", "rsa4096")
+
+# Public chains have four at most, and OpenSSL's clients take 100 KiB of certificates.
+MAX_CHAIN = 10
 
 
 def parse_name(text: str) -> str:
@@ -81,16 +85,30 @@ def encode_csr(key_pem: bytes, names: Sequence[str]) -> bytes:
 def check_issued(chain_pem: bytes, key_pem: bytes, names: Sequence[str]) -> Certificate:
     """Return what the authority sent, proven to be what was asked for: this key, and every one of `names`.
 
-    Raises CertificateError: it is not.
+    Raises CertificateError: it is not, or clients could not follow its chain.
     """
     chain = parse_chain(chain_pem)
     key, _ = parse_key(key_pem)
-    public = chain[0].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    if public != key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo):
+    if not has_key(chain[0], key.public_key()):
         raise CertificateError("the certificate that the authority sent is for another key", "order it again")
+    if len(chain) > MAX_CHAIN:
+        raise CertificateError(f"the authority sent a chain of {len(chain)} certificates", f"{MAX_CHAIN} is the most")
+    if len(chain) > 1 and not any(_may_have_signed(each, chain[0]) for each in chain[1:]):
+        raise CertificateError("no certificate of the chain that the authority sent signed the first", "order it again")
     certificate = describe(chain, key_pem, None, None)
     if missing := [name for name in names if name not in certificate.names]:
         raise CertificateError(
             f"the certificate that the authority sent is not for {missing[0]!r}", "order it again, or without that name"
         )
     return certificate
+
+
+def _may_have_signed(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Also true where only a client can tell: some sign with what this library does not know."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except InvalidSignature:
+        return False
+    except (TypeError, *PARSE_ERRORS):
+        return certificate.issuer == issuer.subject
+    return True

@@ -12,9 +12,9 @@ from cryptography.exceptions import InvalidSignature
 
 from edge_certs.ca import LocalAuthority
 from edge_certs.errors import CertificateError
+from edge_certs.file_names import file_name
 from edge_certs.files import read_file, write_private, write_public
 from edge_certs.renewal import FRACTION_LEFT, Lifetime
-from edge_certs.storage import file_name
 from edge_certs.x509 import Certificate, parse_chain, read_certificate
 
 # Nobody renews files but whoever runs the command again: longer than what is kept in memory.

@@ -33,6 +33,7 @@ PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
 TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}\.tmp")
 
 CERTIFICATE_SUFFIXES = (".pem", ".crt", ".cer")
+ROOM_ADVICE = "make room there, or set EDGE_HOME to another folder"
 WRITE_ADVICE = "give this user the right to write there, or set EDGE_HOME to another folder"
 
 
@@ -156,6 +157,29 @@ def user_name() -> str:
         return str(os.geteuid())
 
 
+def remove_file(path: Path) -> None:
+    """Remove the file `path`; one that is not there is no fault.
+
+    Raises CertificateError: the folder cannot be written.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise CertificateError(f"cannot remove {place(path)}: {reason(error)}", WRITE_ADVICE) from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Return when what was renamed in `folder` is on the disk: a rename is there only when its folder is.
+
+    Raises OSError.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def locked(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[None]:
     """Hold the lock file `path` for the block; waits at most `timeout` seconds. The file stays: removing it would race.
@@ -195,9 +219,13 @@ def _write(path: Path, content: bytes, mode: int, *, of_folder: bool = False) ->
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
-        raise CertificateError(f"cannot write {place(path)}: {reason(error)}", WRITE_ADVICE) from error
+        raise CertificateError(f"cannot write {place(path)}: {reason(error)}", _write_advice(error)) from error
+
+
+def _write_advice(error: OSError) -> str:
+    return ROOM_ADVICE if error.errno in (errno.ENOSPC, errno.EDQUOT) else WRITE_ADVICE
 
 
 def _has_writer(path: Path) -> bool:
@@ -271,12 +299,3 @@ def _try_lock(descriptor: int, path: Path) -> bool:
     except OSError as error:
         raise CertificateError(f"cannot lock {place(path)}: {reason(error)}", WRITE_ADVICE) from error
     return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """A rename is on the disk only when its folder is."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

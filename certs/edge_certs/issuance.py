@@ -17,6 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 
@@ -24,7 +25,7 @@ from edge_certs.acme import AcmeProblem, Session
 from edge_certs.acme_client import AcmeClient, HttpsClient, RenewalInfo, Solver, utc_now
 from edge_certs.acme_order import Order, State, Wanted
 from edge_certs.challenges import DNS_01, Challenge
-from edge_certs.csr import check_issued, encode_csr, generate_key
+from edge_certs.csr import check_issued, encode_csr, generate_key, is_covered
 from edge_certs.dns_hook import DnsHook
 from edge_certs.errors import CertificateError, place
 from edge_certs.files import LockHeld
@@ -44,6 +45,9 @@ ACCOUNT_POLL = 0.2
 
 # One wrong address must not be sent for every certificate that is wanted.
 ACCOUNT_RETRY = timedelta(minutes=1)
+
+# Of an error, in the ledger: it is read at each turn and holds many.
+MAX_ERROR = 500
 
 # Refusals that pass by themselves: a rehearsal would teach nothing.
 PASSING = ("rateLimited", "serverInternal", "badNonce", "accountDoesNotExist", "externalAccountRequired")
@@ -90,20 +94,29 @@ class Issuer:
         ledger = self.storage.authority(issuance.directory)
         kinds = rotate(issuance.kinds, ledger.ledger().failures(issuance.names, self.clock()).count)
         started = self._start(issuance, purpose, lineage)
+
+        def end(**how: Any) -> None:
+            ledger.amend(lambda now_is: now_is.finish(started, replace(started, **how)))
+
         try:
-            certificate = await self._order(issuance, purpose, lineage, kinds)
+            certificate, is_replacement = await self._order(issuance, purpose, lineage, kinds)
         except CertificateError as error:
-            ended = replace(started, outcome=Outcome.FAILED, error=str(error), is_refused=_is_refusal(error))
-            if isinstance(error, AcmeProblem):
-                ended = replace(ended, retry_at=_bounded(error.retry_at, self.clock()))
-            if ended.is_refused:
+            retry_at = _bounded(error.retry_at, self.clock()) if isinstance(error, AcmeProblem) else None
+            end(outcome=Outcome.FAILED, error=str(error)[:MAX_ERROR], is_refused=_is_refusal(error), retry_at=retry_at)
+            if _is_refusal(error):
                 lineage.drop_order()
-            ledger.amend(lambda now_is: now_is.finish(started, ended))
+            else:
+                lineage.blame_order()
             raise
         except asyncio.CancelledError:
-            ledger.amend(lambda now_is: now_is.finish(started, replace(started, outcome=Outcome.INTERRUPTED)))
+            end(outcome=Outcome.INTERRUPTED)
             raise
-        ledger.amend(lambda now_is: now_is.finish(started, replace(started, outcome=Outcome.ISSUED)))
+        except Exception as error:
+            # A defect of ours: were it not a failure, the order would be gone on with at once, and for ever.
+            end(outcome=Outcome.FAILED, error=repr(error)[:MAX_ERROR])
+            lineage.blame_order()
+            raise
+        end(outcome=Outcome.ISSUED, is_renewal=started.is_renewal and is_replacement)
         return certificate
 
     async def ask_renewal(self, issuance: Issuance, certificate: x509.Certificate) -> RenewalInfo:
@@ -142,15 +155,16 @@ class Issuer:
 
     async def _order(
         self, issuance: Issuance, purpose: Purpose, lineage: Lineage, kinds: tuple[str, ...]
-    ) -> Certificate:
+    ) -> tuple[Certificate, bool]:
+        """Return the certificate, and whether the authority took it for the one that follows the old one."""
         directory = self.authority.staging if purpose.is_staging else issuance.directory
         saved = lineage.order()
         if saved is None or saved.directory != directory:
             saved = SavedOrder(directory, "", generate_key(issuance.key_type))
-        key_pem = saved.key_pem
+        resumed, key_pem = saved, saved.key_pem
 
         def save(text: str) -> None:
-            lineage.save_order(SavedOrder(directory, text, key_pem))
+            lineage.save_order(replace(resumed, saved=text))
 
         async with self.client(directory) as client:
             wanted = Wanted(
@@ -171,15 +185,31 @@ class Issuer:
                 if problem.kind == "accountDoesNotExist":
                     self.storage.authority(directory).forget()
                 raise
+        certificate = self._take(chain, key_pem, issuance, lineage, is_staging=purpose.is_staging)
+        return certificate, order.is_replacement
+
+    def _take(
+        self, chain: bytes, key_pem: bytes, issuance: Issuance, lineage: Lineage, *, is_staging: bool
+    ) -> Certificate:
+        """Let what came serve, unless it is a rehearsal's, or worse than what serves; then its order has ended.
+
+        Raises CertificateError: it is not what was asked for, or is not valid now; one that is not valid now serves
+        where there is no better one, as the fault may be this clock's.
+        """
         certificate = check_issued(chain, key_pem, issuance.names)
-        if not purpose.is_staging:
+        now = self.clock()
+        is_valid = certificate.not_before <= now < certificate.not_after
+        if is_staging:
+            lineage.drop_order()
+        elif is_valid or not _serves(lineage, issuance, now):
             lineage.install(chain, key_pem)
-        lineage.drop_order()
-        if certificate.not_after <= self.clock():
-            # It serves, as it is this clock that is wrong; but to order another one at once would never end.
-            until, now = show_time(certificate.not_after), show_time(self.clock())
-            raise CertificateError(f"the certificate that came expired at {until}, now is {now}", "set the clock")
-        return certificate
+            lineage.drop_order()
+        if is_valid:
+            return certificate
+        # Or another one would be ordered at once, and for ever.
+        start, end = show_time(certificate.not_before), show_time(certificate.not_after)
+        dates = f"expired at {end}" if certificate.not_after <= now else f"is not valid before {start}"
+        raise CertificateError(f"the certificate that came {dates}, now is {show_time(now)}", "set the clock")
 
     def _solver(self, issuance: Issuance) -> Solver:
         hook = DnsHook(issuance.dns_hook) if issuance.dns_hook and DNS_01 in issuance.kinds else None
@@ -193,7 +223,8 @@ class Issuer:
         if (account := folder.account()) is not None:
             return account
         async with self._registering:
-            if (refused := self._refused.get(directory)) and self.clock() - refused[0] < ACCOUNT_RETRY:
+            # Both ways: a clock that was set back must not make it last.
+            if (refused := self._refused.get(directory)) and abs(self.clock() - refused[0]) < ACCOUNT_RETRY:
                 raise refused[1]
             try:
                 return await self._register(directory, client)
@@ -245,6 +276,15 @@ def trusted_context(home: Path, environ: dict[str, str], ca_root: str) -> ssl.SS
             f"CA file {place(ca_root)}: no certificates can be read from it", "name a PEM file"
         ) from error
     return context
+
+
+def _serves(lineage: Lineage, issuance: Issuance, now: datetime) -> bool:
+    """Whether there is a certificate that clients take for all of the names now."""
+    try:
+        certificate = lineage.serving(now)
+    except CertificateError:
+        return False
+    return certificate is not None and all(is_covered(name, certificate.names) for name in issuance.names)
 
 
 def _bounded(retry_at: datetime | None, now: datetime) -> datetime | None:

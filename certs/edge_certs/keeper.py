@@ -68,7 +68,7 @@ class Keeper:
 
     async def run(self, certificates: Sequence[Issuance]) -> None:
         """Keep all of `certificates` until cancelled."""
-        self.storage.challenges.sweep(self.clock())
+        self.storage.sweep(self.clock())
         async with asyncio.TaskGroup() as tasks:
             for issuance in certificates:
                 tasks.create_task(self._keep(issuance))
@@ -91,10 +91,11 @@ class Keeper:
         lineage = self.storage.lineage(issuance.names[0])
         with self.storage.locked_names(issuance.names):
             turn = await self._look(issuance)
-            if (hold := self._hold(issuance, turn.purpose)) is not None:
+            purpose = replace(turn.purpose, is_staging=False, is_asked_for=_is_asked_for(turn.state, self.clock()))
+            if (hold := self._hold(issuance, purpose)) is not None:
                 raise CertificateError(hold.reason, f"try again at {show_time(hold.at)}")
             try:
-                certificate = await self.issuer.obtain(issuance, replace(turn.purpose, is_staging=False))
+                certificate = await self.issuer.obtain(issuance, purpose)
             except CertificateError as error:
                 await self._failed(issuance, error)
                 raise
@@ -110,7 +111,8 @@ class Keeper:
             return Hold(not_before, "the authority wants no attempt now")
         if purpose.is_asked_for:
             return ledger.hold_asked(names, now)
-        return ledger.hold(names, limits_of(issuance.directory), now)
+        limits = limits_of(issuance.directory)
+        return ledger.hold(names, limits, now) or ledger.hold_failing(names, limits, now)
 
     async def _keep(self, issuance: Issuance) -> None:
         while True:
@@ -235,7 +237,8 @@ class Keeper:
     ) -> tuple[Renewal, Purpose]:
         now, names = self.clock(), state.issuance.names
         renewal, replaces = self._plan(state, ledger, certificate)
-        purpose = Purpose(replaces, is_asked_for=replaces is not None)
+        at = max(now, renewal.at)
+        purpose = Purpose(replaces, is_asked_for=replaces is not None and _is_asked_for(state, at))
         staging, order = self.issuer.authority.staging, lineage.order()
         if ledger.unfinished(names) is not None and order is not None and order.is_made:
             if order.directory == state.issuance.directory:
@@ -245,8 +248,7 @@ class Keeper:
         if staging and ledger.wants_staging(names):
             return renewal, Purpose(is_staging=True)
         if ledger.has_rehearsed(names):
-            renewal = Renewal(now, "a rehearsal in the staging environment succeeded")
-        at = max(now, renewal.at)
+            renewal, at = Renewal(now, "a rehearsal in the staging environment succeeded"), now
         limits = limits_of(state.issuance.directory)
         hold = ledger.hold_asked(names, at) if purpose.is_asked_for else ledger.hold(names, limits, at)
         return (renewal if hold is None else Renewal(hold.at, hold.reason)), purpose
@@ -301,6 +303,11 @@ def _unsuitable(state: CertificateState, certificate: Certificate) -> str | None
     if state.origin and state.origin != state.issuance.directory:
         return "the certificate that is there is from another authority"
     return None
+
+
+def _is_asked_for(state: CertificateState, at: datetime) -> bool:
+    """Whether an order at that instant follows the authority's wish: before its window, its limits count it."""
+    return state.advice is not None and state.advice.window.start <= at
 
 
 def _status(state: CertificateState, certificate: Certificate | None) -> Status:

@@ -69,16 +69,19 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What an authority allows: new orders of an account, and certificates for exactly the same names."""
+    """What an authority allows: new orders of an account, certificates for exactly the same names, failed proofs of a
+    name."""
 
     orders: int
     orders_period: timedelta
     same_names: int
     same_names_period: timedelta
+    failures: int
+    failures_period: timedelta
 
 
-# letsencrypt.org/docs/rate-limits, 2026-08. What else it limits (failures of a name in an hour) the back-off keeps.
-LETS_ENCRYPT_LIMITS = Limits(300, timedelta(hours=3), 5, timedelta(days=7))
+# letsencrypt.org/docs/rate-limits, 2026-08.
+LETS_ENCRYPT_LIMITS = Limits(300, timedelta(hours=3), 5, timedelta(days=7), 5, timedelta(hours=1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +160,19 @@ class Ledger:
         ]
         return max((hold for hold in holds if hold is not None and hold.at > now), key=_at, default=None)
 
+    def hold_failing(self, names: tuple[str, ...], limits: Limits | None, now: datetime) -> Hold | None:
+        """Return until when failures of `names` forbid even an attempt that does not wait for the back-off.
+
+        The back-off keeps this limit by itself: who orders by force, again and again, would not.
+        """
+        if limits is None:
+            return None
+        refused = [each for each in self.attempts if each.is_refused and not each.is_staging]
+        past = [each for each in refused if each.at <= now + CLOCK_SKEW]
+        failed = [each for each in past if not set(each.names).isdisjoint(names)]
+        hold = _window(failed, limits.failures, limits.failures_period, "failures of these names")
+        return hold if hold is not None and hold.at > now else None
+
     def hold_asked(self, names: tuple[str, ...], now: datetime) -> Hold | None:
         """Return until when even the authority's own wish is not followed; None: it is.
 
@@ -210,7 +226,10 @@ def _window(attempts: Iterable[Attempt], count: int, period: timedelta, what: st
 
 
 def _show_period(period: timedelta) -> str:
-    return f"{period.days} days" if period.days > 1 else f"{period // timedelta(hours=1)} hours"
+    if period.days > 1:
+        return f"{period.days} days"
+    hours = period // timedelta(hours=1)
+    return f"{hours} hours" if hours > 1 else "an hour"
 
 
 def _is_real_success(attempt: Attempt) -> bool:

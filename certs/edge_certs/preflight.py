@@ -6,17 +6,15 @@ firewall does, cannot be seen.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from ipaddress import ip_address
 from typing import Any
 
-from edge_certs.acme import Reply, Request
+from edge_certs.acme import Reply, Request, parse_date, parse_json
 from edge_certs.acme_client import HttpsClient
 from edge_certs.caa import Wish, find_refusal
 from edge_certs.challenges import DNS_01, HTTP_01, TLS_ALPN_01
@@ -147,7 +145,7 @@ class Preflight:
         return Check(Verdict.OK, name, f"CAA at {domain}: {shown}")
 
     def _authority(self, reply: Reply, meta: dict[str, Any]) -> Check:
-        if reply.status != 200 or not _is_object(reply.content):
+        if reply.status != 200 or not isinstance(parse_json(reply.content), dict):
             text = f"{self.issuance.directory} answered {reply.status}, not a directory; check its URL"
             return Check(Verdict.FAILED, "authority", text)
         profiles, wanted = meta.get("profiles"), self.issuance.profile
@@ -161,9 +159,8 @@ class Preflight:
         return Check(Verdict.OK, "authority", self.issuance.directory)
 
     def _clock(self, reply: Reply) -> Check | None:
-        try:
-            theirs = parsedate_to_datetime(reply.first("date"))
-        except ValueError:
+        theirs = parse_date(reply.first("date"))
+        if theirs is None:
             return None
         apart = abs(self.issuer.clock() - theirs)
         if apart < SMALL_SKEW:
@@ -219,17 +216,9 @@ def is_ready(checks: Sequence[Check]) -> bool:
 
 
 def _meta(reply: Reply) -> dict[str, Any]:
-    if not _is_object(reply.content):
-        return {}
-    meta = json.loads(reply.content).get("meta")
+    found = parse_json(reply.content)
+    meta = found.get("meta") if isinstance(found, dict) else None
     return meta if isinstance(meta, dict) else {}
-
-
-def _is_object(content: bytes) -> bool:
-    try:
-        return isinstance(json.loads(content), dict)
-    except ValueError:
-        return False
 
 
 def _times(count: int) -> str:

@@ -15,21 +15,24 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote, urlsplit
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge_certs.challenges import ChallengeStore
 from edge_certs.errors import CertificateError, naming, place, reason
+from edge_certs.file_names import authority_name, file_name, from_file_name
 from edge_certs.files import (
     LOCK_TIMEOUT,
     WRITE_ADVICE,
+    abandoned_writes,
     locked,
     make_private_folder,
     read_file,
+    remove_file,
+    sync_folder,
     user_name,
     write_private,
 )
@@ -37,6 +40,12 @@ from edge_certs.jws import AccountKey
 from edge_certs.ledger import Ledger
 from edge_certs.state import CertificateState
 from edge_certs.x509 import Certificate, check_dates, parse_chain, read_certificate
+
+# A thousand attempts for a hundred long names each; certificates are smaller.
+MAX_LEDGER_SIZE = 64 * 1024 * 1024
+
+# An authority that is down comes back; an order that is lost there, or whose certificate is of no use, does not.
+MAX_ORDER_FAILURES = 3
 
 # The one that serves, the one before it for a rollback by hand, and one more for who still reads it.
 KEPT_VERSIONS = 3
@@ -57,11 +66,15 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class SavedOrder:
-    """An order under way: what `Order` resumes from, the key of the certificate to come, and where it was made."""
+    """An order under way: what `Order` resumes from, the key of the certificate to come, and where it was made.
+
+    `failures` are the attempts that it was in the way of.
+    """
 
     directory: str
     saved: str
     key_pem: bytes = field(repr=False)
+    failures: int = 0
 
     @property
     def is_made(self) -> bool:
@@ -104,6 +117,14 @@ class Storage:
         if not writable:
             raise CertificateError(f"folder {place(self.home)}: user {user_name()!r} may not write to it", WRITE_ADVICE)
 
+    def sweep(self, now: datetime) -> None:
+        """Remove what processes that were killed left behind: answers to challenges, and files half written."""
+        self.challenges.sweep(now)
+        for folder, _, _ in os.walk(self.home):
+            for path in abandoned_writes(Path(folder)):
+                with suppress(OSError):
+                    path.unlink()
+
     def authority(self, directory: str) -> AuthorityFolder:
         """Return the folder of the account at the authority with this directory URL, which may not be there yet."""
         return AuthorityFolder(self.home, directory)
@@ -115,7 +136,8 @@ class Storage:
     def lineages(self) -> list[Lineage]:
         """Return all certificates that are there or wanted, by name."""
         states = {path.name.removesuffix(".json") for path in (self.home / "state").glob("*.json")}
-        live = {path.name for path in (self.home / "live").glob("*") if path.is_symlink() or path.is_dir()}
+        # Not what begins with a dot: a link that a crash left before it was renamed.
+        live = {path.name for path in (self.home / "live").glob("[!.]*") if path.is_symlink() or path.is_dir()}
         return [Lineage(self.home, from_file_name(name)) for name in sorted(states | live)]
 
     @contextmanager
@@ -194,14 +216,14 @@ class AuthorityFolder:
 
     def forget(self) -> None:
         """Forget the account, and keep its key: the authority does not know it any more."""
-        (self.folder / "account.json").unlink(missing_ok=True)
+        remove_file(self.folder / "account.json")
 
     def ledger(self) -> Ledger:
         """Return the attempts that were made. Raises CertificateError: the file is damaged or not ours to read."""
         path = self.folder / "ledger.json"
         if not os.path.lexists(path):
             return Ledger()
-        content = read_file(path, "ledger")
+        content = read_file(path, "ledger", MAX_LEDGER_SIZE)
         with naming(f"ledger {place(path)}"):
             return Ledger.decode(content)
 
@@ -280,8 +302,13 @@ class Lineage:
         folder = self._archive / f"{max(self._versions(), default=0) + 1:04d}"
         chain = [certificate.public_bytes(Encoding.PEM) for certificate in parse_chain(chain_pem)]
         contents = (chain[0], b"".join(chain[1:]), b"".join(chain), key_pem)
-        for name, content in zip(FILES, contents, strict=True):
-            write_private(folder / name, content)
+        try:
+            for name, content in zip(FILES, contents, strict=True):
+                write_private(folder / name, content)
+        except BaseException:
+            # What a full disk left would be kept in the place of versions that are whole.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         self._turn(folder)
         for version in sorted(self._versions())[:-KEPT_VERSIONS]:
             shutil.rmtree(self._archive / f"{version:04d}", ignore_errors=True)
@@ -305,23 +332,41 @@ class Lineage:
         if not os.path.lexists(path) or not os.path.lexists(key):
             return None
         found = _read_object(path, "order")
-        return SavedOrder(str(found.get("directory")), str(found.get("order")), read_secret(key, "key"))
+        failures = found.get("failures")
+        return SavedOrder(
+            directory=str(found.get("directory")),
+            saved=str(found.get("order")),
+            key_pem=read_secret(key, "key"),
+            failures=failures if isinstance(failures, int) else 0,
+        )
 
     def save_order(self, order: SavedOrder) -> None:
         """Write the order under way, its key first. Raises CertificateError: the folder cannot be written."""
         path = self._order / "key.pem"
         if not os.path.lexists(path) or read_secret(path, "key") != order.key_pem:
             # An order with the key of another one would be finished for nothing.
-            (self._order / "order.json").unlink(missing_ok=True)
+            remove_file(self._order / "order.json")
             write_private(path, order.key_pem)
-        content = {"directory": order.directory, "order": order.saved}
+        content = {"directory": order.directory, "order": order.saved, "failures": order.failures}
         write_private(self._order / "order.json", json.dumps(content, indent=1).encode() + b"\n")
 
+    def blame_order(self) -> None:
+        """Count a failed attempt against the order under way, and forget it when it was in the way of several.
+
+        Raises CertificateError: the folder cannot be written.
+        """
+        order = self.order()
+        if order is None or not order.is_made:
+            return
+        if order.failures + 1 < MAX_ORDER_FAILURES:
+            self.save_order(replace(order, failures=order.failures + 1))
+        else:
+            self.drop_order()
+
     def drop_order(self) -> None:
-        """Forget the order under way: it has ended."""
+        """Forget the order under way: it has ended. Raises CertificateError: the folder cannot be written."""
         for name in ("order.json", "key.pem"):
-            with suppress(FileNotFoundError):
-                (self._order / name).unlink()
+            remove_file(self._order / name)
 
     def remove(self) -> None:
         """Remove the certificate, its key, older ones, and what is known of it; what is not there is no fault.
@@ -351,41 +396,12 @@ class Lineage:
             link.unlink(missing_ok=True)
             link.symlink_to(target)
             os.replace(link, self.live)
+            sync_folder(self.live.parent)
         except OSError as error:
             raise CertificateError(f"cannot write {place(self.live)}: {reason(error)}", WRITE_ADVICE) from error
 
     def _versions(self) -> list[int]:
         return [int(path.name) for path in self._archive.glob("*") if VERSION_NAME.fullmatch(path.name)]
-
-
-def file_name(name: str) -> str:
-    """Return the name of a file for a host name or an address as `csr.parse_name` gives it; no two have the same.
-
-    Raises CertificateError: it could lead out of the folder.
-    """
-    # Neither character is in a host name; a colon splits lists of paths, an asterisk is expanded by shells.
-    text = name.replace("*", "wildcard_").replace(":", "_")
-    if "/" in text or "\0" in text or text.startswith(".") or not text:
-        raise CertificateError(f"name {name!r}: not a host name or an IP address", "write it as in example.com")
-    return text
-
-
-def from_file_name(text: str) -> str:
-    """Return the name that `file_name` made `text` of."""
-    if text.startswith("wildcard_"):
-        return "*" + text.removeprefix("wildcard_")
-    return text.replace("_", ":")
-
-
-def authority_name(directory: str) -> str:
-    """Return the name of the folder for an authority: its directory URL without the scheme; no two have the same.
-
-    Raises CertificateError: it is no HTTPS URL.
-    """
-    parts = urlsplit(directory)
-    if parts.scheme != "https" or not parts.hostname or not parts.hostname.strip("."):
-        raise CertificateError(f"authority {directory!r}: not an https URL", "name the URL of its directory")
-    return quote(directory.removeprefix("https://"), safe="")
 
 
 def read_secret(path: Path, what: str) -> bytes:

@@ -158,6 +158,14 @@ def check_dates(certificate: x509.Certificate, now: datetime) -> None:
         raise CertificateError(f"expired at {show_time(end)}, now is {show_time(now)}", "renew it")
 
 
+def has_key(certificate: x509.Certificate, public: PublicKeyTypes) -> bool:
+    """Return whether `certificate` is for the key whose public part is `public`; a key of an unknown kind is none."""
+    try:
+        return certificate.public_key() == public
+    except PARSE_ERRORS:
+        return False
+
+
 def is_authority(certificate: x509.Certificate) -> bool:
     """Return whether `certificate` may sign others (RFC 5280 section 4.2.1.9).
 
@@ -210,9 +218,9 @@ def _labels(blocks: Sequence[Block]) -> str:
 
 
 def _check_pair(chain: Sequence[x509.Certificate], public: PublicKeyTypes, key_place: str) -> None:
-    if _has_key(chain[0], public):
+    if has_key(chain[0], public):
         return
-    own = [number for number, certificate in enumerate(chain, 1) if _has_key(certificate, public)]
+    own = [number for number, certificate in enumerate(chain, 1) if has_key(certificate, public)]
     if not own and is_authority(chain[0]):
         own = [number for number, certificate in enumerate(chain, 1) if not is_authority(certificate)]
     if own:
@@ -221,13 +229,6 @@ def _check_pair(chain: Sequence[x509.Certificate], public: PublicKeyTypes, key_p
             "put it first, then the one that signed it, and so on",
         )
     raise CertificateError(f"the key in {key_place} does not belong to it", "name the key it was made with by --key")
-
-
-def _has_key(certificate: x509.Certificate, public: PublicKeyTypes) -> bool:
-    try:
-        return certificate.public_key() == public
-    except PARSE_ERRORS:
-        return False
 
 
 def _names(leaf: x509.Certificate) -> tuple[str, ...]:

@@ -153,6 +153,39 @@ def test_url_that_is_not_https_is_refused(url: str) -> None:
         session().encode(Call(url))
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["https://", "https:///dir", "https://[::1", "https://ca.test:99999/", "https://ca.test:0/", "https://ca.test:x/",
+     "https://ca.test/\0", "https://c\r\na.test/", "https://ä.test/", "https://ca.test/" + "ä" * 100_000],
+)  # fmt: skip
+def test_url_that_nobody_can_ask_is_refused_in_a_short_line(url: str) -> None:
+    with pytest.raises(CertificateError, match=r"^the authority's URL 'https:.*: not one that can be asked;") as caught:
+        session().encode(Call(url))
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("nonce", ["no nonce", "a=b", "ä", "n" * 1025])
+def test_nonce_that_is_none_is_not_used(nonce: str) -> None:
+    begun = Session(
+        "https://ca.test/dir",
+        KEY,
+        "https://ca.test/account/1",
+        directory=parse_directory(json.dumps(DIRECTORY).encode()),
+    )
+    begun.encode(ORDER)
+    with pytest.raises(CertificateError, match=r"^the authority's answer to newNonce has no nonce in it"):
+        begun.receive(Reply(200, [("replay-nonce", nonce)], b""), NOW)
+
+
+def test_link_that_is_no_url_is_left_to_whoever_asks_there() -> None:
+    begun = session()
+    begun.encode(ORDER)
+    answer = begun.receive(Reply(200, [("replay-nonce", "n2"), ("location", "https://[::1")], b"{}"), NOW)
+    assert answer is not None
+    assert answer.location == "https://[::1"
+
+
 def test_alternates_are_found_among_the_links() -> None:
     begun = session()
     begun.encode(ORDER)
@@ -284,6 +317,9 @@ def test_long_detail_is_cut() -> None:
         ("", None),
         ("-1", None),
         ("soon", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", 366 * 86400),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", 0),
+        (f"Mon, 01 Mar 2027 12:00:30 +{'9' * 30}", None),
         ("²", None),
     ],
 )

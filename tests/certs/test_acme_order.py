@@ -2,69 +2,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from edge_certs.acme import AcmeProblem, Answer, Call, Resource
-from edge_certs.acme_order import MAX_ALTERNATES, POLL_TIMEOUT, Action, Issued, Order, Present, State, Wait, Wanted
+from edge_certs.acme_order import MAX_ALTERNATES, Action, Issued, Order, Present, State, Wait
 from edge_certs.challenges import DNS_01, DNS_PERSIST_01, HTTP_01, TLS_ALPN_01, Challenge
 from edge_certs.errors import CertificateError
-from edge_certs.jws import AccountKey
-from tests.certs.forge import NOW, forge
-
-KEY = AccountKey.generate()
-SECOND = timedelta(seconds=1)
-NAMES = ("shop.example",)
-CHAIN = forge("shop.example").pem
-ORDER_URL = "https://ca.test/order/1"
-PENDING = {"status": "pending", "authorizations": ["https://ca.test/authz/1"], "finalize": "https://ca.test/finalize/1"}
-READY = {"status": "ready", "finalize": "https://ca.test/finalize/1"}
-PROCESSING = {"status": "processing"}
-VALID = {"status": "valid", "certificate": "https://ca.test/chain/1"}
-CSR = {"csr": "Y3Ny"}
-
-
-def wanted(*names: str, kinds: tuple[str, ...] = (HTTP_01,), **more: Any) -> Wanted:
-    return Wanted(names or NAMES, kinds, b"csr", **more)
-
-
-def authorization(status: str = "pending", name: str = "shop.example", **more: Any) -> dict[str, Any]:
-    challenges = [
-        {"type": kind, "url": f"https://ca.test/{kind}", "token": f"t-{kind}", "status": "pending"}
-        for kind in (HTTP_01, TLS_ALPN_01, DNS_01)
-    ]
-    return {"status": status, "identifier": {"type": "dns", "value": name}, "challenges": challenges, **more}
-
-
-def answer(
-    content: dict[str, Any] | bytes, *, location: str = "", retry: timedelta | None = None, **more: Any
-) -> Answer:
-    body = content if isinstance(content, bytes) else json.dumps(content).encode()
-    return Answer(200, body, location, more.get("alternates", ()), retry)
-
-
-CREATED = answer(PENDING, location=ORDER_URL)
-
-
-def tell(order: Order, *answers: Answer, now: datetime = NOW) -> None:
-    """Let the authority answer each call that the order makes; challenges are presented at once."""
-    for each in answers:
-        if isinstance(order.next(now), Present):
-            order.presented()
-        assert isinstance(order.next(now), Call)
-        order.receive(each, now)
-
-
-def problem(kind: str, status: int = 400) -> AcmeProblem:
-    return AcmeProblem("found", "advice", kind=kind, status=status, retry_at=None)
-
-
-def validated(order: Order) -> Order:
-    """The order, with its only name proven and nothing to wait for."""
-    tell(order, CREATED, answer(authorization("valid")))
-    return order
+from tests.certs.forge import NOW
+from tests.certs.ordering import (
+    CHAIN,
+    CREATED,
+    CSR,
+    KEY,
+    ORDER_URL,
+    PENDING,
+    PROCESSING,
+    READY,
+    SECOND,
+    VALID,
+    answer,
+    authorization,
+    problem,
+    tell,
+    validated,
+    wanted,
+)
 
 
 def test_order_goes_its_whole_way() -> None:
@@ -206,37 +170,6 @@ def test_challenge_that_runs_already_is_not_triggered_again() -> None:
     assert order.next(NOW) == Call("https://ca.test/authz/1")
 
 
-@pytest.mark.parametrize(
-    ("retry", "waited"),
-    [(None, SECOND), (0 * SECOND, SECOND / 5), (30 * SECOND, 30 * SECOND), (86400 * SECOND, 60 * SECOND)],
-)
-def test_poll_waits_as_asked_within_bounds(retry: timedelta | None, waited: timedelta) -> None:
-    order = validated(Order(wanted(), KEY))
-    tell(order, answer(READY), answer(PROCESSING, retry=retry))
-    assert order.next(NOW) == Wait(NOW + waited)
-
-
-@pytest.mark.parametrize("status", ["ready", "processing"])
-def test_authority_that_never_finishes_is_given_up(status: str) -> None:
-    order = validated(Order(wanted(), KEY))
-    tell(order, answer(READY), answer(PROCESSING))
-    with pytest.raises(CertificateError, match=r"^the authority has not finished within 10 minutes; try again later$"):
-        keep_on(order, answer({**READY, "status": status}), until=NOW + POLL_TIMEOUT + SECOND)
-
-
-def keep_on(order: Order, told: Answer, *, until: datetime) -> None:
-    """Let the authority answer `told` each time, and refuse to finalize, until the order gives up."""
-    now = NOW
-    while now < until:
-        action = order.next(now)
-        if isinstance(action, Wait):
-            now = action.until
-        elif isinstance(action, Call) and action.payload == CSR:
-            order.refuse(problem("orderNotReady", 403), now)
-        else:
-            order.receive(told, now)
-
-
 def test_order_that_is_not_ready_at_finalize_is_waited_for() -> None:
     order = validated(Order(wanted(), KEY))
     tell(order, answer(READY))
@@ -343,12 +276,27 @@ def test_what_was_saved_for_another_order_is_not_taken(saved: str | None) -> Non
     assert Order(wanted(), KEY, saved).next(NOW) == Order(wanted(), KEY).next(NOW)
 
 
-def test_certificate_that_somebody_replaced_already_is_ordered_without_saying_so() -> None:
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("alreadyReplaced", 409), ("unauthorized", 403), ("malformed", 404), ("malformed", 400)],
+    ids=["replaced already", "of another account", "unknown", "for other names"],
+)
+def test_certificate_that_cannot_be_replaced_is_ordered_without_saying_so(kind: str, status: int) -> None:
     order = Order(wanted(replaces="a.b"), KEY)
-    order.refuse(problem("alreadyReplaced", 409), NOW)
+    assert order.is_replacement
+    order.refuse(problem(kind, status), NOW)
     assert order.next(NOW) == Order(wanted(), KEY).next(NOW)
+    assert not order.is_replacement
     with pytest.raises(AcmeProblem):
-        order.refuse(problem("alreadyReplaced", 409), NOW)
+        order.refuse(problem(kind, status), NOW)
+
+
+@pytest.mark.parametrize(("kind", "status"), [("rateLimited", 429), ("rateLimited", 403), ("serverInternal", 500)])
+def test_limit_is_no_word_about_what_is_replaced(kind: str, status: int) -> None:
+    order = Order(wanted(replaces="a.b"), KEY)
+    with pytest.raises(AcmeProblem):
+        order.refuse(problem(kind, status), NOW)
+    assert order.is_replacement
 
 
 @pytest.mark.parametrize(

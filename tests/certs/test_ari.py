@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -27,7 +28,8 @@ def certificate(serial: int, *extensions: x509.ExtensionType) -> x509.Certificat
 
 
 @pytest.mark.parametrize(
-    ("serial", "encoded"), [(0x8765_4321, "AIdlQyE"), (0x0123, "ASM"), (0x80, "AIA"), (0x7F, "fw"), (0xFFFF, "AP__")]
+    ("serial", "encoded"),
+    [(0x8765_4321, "AIdlQyE"), (0x0123, "ASM"), (0x80, "AIA"), (0x7F, "fw"), (0xFFFF, "AP__")],
 )
 def test_certificate_id_is_that_of_the_rfc(serial: int, encoded: str) -> None:
     identified = certificate(serial, x509.AuthorityKeyIdentifier(KEY_IDENTIFIER, None, None))
@@ -61,6 +63,9 @@ def test_window_is_read_with_its_explanation() -> None:
         b'{"suggestedWindow": {"start": "2027-01-03T00:00:00", "end": "2027-01-04T00:00:00"}}',
         b'{"suggestedWindow": {"start": "soon", "end": "later"}}',
         b'{"suggestedWindow": {"start": 1, "end": 2}}',
+        b'{"suggestedWindow": {"start": "0001-01-01T00:00:00+14:00", "end": "2027-01-04T00:00:00Z"}}',
+        b'{"suggestedWindow": {"start": "2027-01-03T00:00:00Z", "end": "9999-12-31T23:59:59-14:00"}}',
+        b"[" * 200_000,
     ],
 )
 def test_answer_without_a_window_is_refused(content: bytes) -> None:
@@ -72,6 +77,12 @@ def test_window_that_ends_before_it_starts_is_refused() -> None:
     content = b'{"suggestedWindow": {"start": "2027-01-03T00:00:01Z", "end": "2027-01-03T00:00:00Z"}}'
     with pytest.raises(CertificateError, match="ends before it starts"):
         parse_window(content)
+
+
+def test_explanation_that_nobody_would_read_is_left_out() -> None:
+    shown = {"start": "2027-01-03T00:00:00Z", "end": "2027-01-03T01:00:00Z"}
+    content = json.dumps({"suggestedWindow": shown, "explanationURL": "https://ca.test/" + "x" * 2000}).encode()
+    assert parse_window(content) == Window(START, START + timedelta(hours=1), "")
 
 
 @pytest.mark.parametrize(("random", "hours"), [(0.0, 0), (0.25, 6), (1.0, 24)])

@@ -2,12 +2,23 @@ from __future__ import annotations
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa, x448
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from edge_certs.csr import KEY_TYPES, check_issued, encode_csr, generate_key, is_address, is_covered, parse_name
+from edge_certs.csr import (
+    KEY_TYPES,
+    MAX_CHAIN,
+    check_issued,
+    encode_csr,
+    generate_key,
+    is_address,
+    is_covered,
+    parse_name,
+)
 from edge_certs.errors import CertificateError
 from edge_certs.x509 import parse_key
-from tests.certs.forge import forge
+from tests.certs.forge import VALID_NOW, Forged, forge
 
 
 @pytest.mark.parametrize(
@@ -66,6 +77,53 @@ def test_chain_without_one_of_the_names_is_refused() -> None:
     issued = forge("shop.example")
     with pytest.raises(CertificateError, match=r"^the certificate that the authority sent is not for 'www\.shop"):
         check_issued(issued.pem, issued.key_pem, ["shop.example", "www.shop.example"])
+
+
+def strange(likeness: Forged) -> bytes:
+    """Return a certificate with the subject of another one, for a key that signs nothing."""
+    name = likeness.certificate.subject
+    builder = x509.CertificateBuilder(name, name, x448.X448PrivateKey.generate().public_key(), 1)
+    builder = builder.not_valid_before(VALID_NOW[0]).not_valid_after(VALID_NOW[1])
+    return builder.sign(likeness.key, SHA256()).public_bytes(Encoding.PEM)
+
+
+def test_certificate_for_a_key_that_no_server_has_is_refused() -> None:
+    issued = forge("shop.example")
+    with pytest.raises(CertificateError, match=r"is for another key; order it"):
+        check_issued(strange(issued), issued.key_pem, ["shop.example"])
+
+
+def test_chain_whose_order_is_the_authoritys_own_is_taken() -> None:
+    """The others SHOULD follow each other (RFC 8555 section 9.1), and clients look for them wherever they are."""
+    root = forge(common_name="Root")
+    middle = forge(issuer=root, common_name="Middle")
+    issued = forge("shop.example", issuer=middle)
+    check_issued(issued.pem + root.pem + middle.pem, issued.key_pem, ["shop.example"])
+
+
+def test_signer_whose_signatures_cannot_be_checked_here_is_known_by_its_name() -> None:
+    signer = forge(common_name="Middle")
+    issued = forge("shop.example", issuer=signer)
+    check_issued(issued.pem + strange(signer), issued.key_pem, ["shop.example"])
+    with pytest.raises(CertificateError, match="signed the first"):
+        check_issued(issued.pem + strange(forge(common_name="Nobody")), issued.key_pem, ["shop.example"])
+
+
+@pytest.mark.parametrize("name", ["Nobody", "Middle"], ids=["stranger", "namesake"])
+def test_chain_that_leads_elsewhere_is_refused(name: str) -> None:
+    issued = forge("shop.example", issuer=forge(common_name="Middle"))
+    with pytest.raises(
+        CertificateError, match=r"^no certificate of the chain that the authority sent signed the first"
+    ):
+        check_issued(issued.pem + forge(common_name=name).pem, issued.key_pem, ["shop.example"])
+
+
+def test_chain_that_is_longer_than_clients_take_is_refused() -> None:
+    signer = forge(common_name="Middle")
+    issued = forge("shop.example", issuer=signer)
+    check_issued(issued.pem + signer.pem * (MAX_CHAIN - 1), issued.key_pem, ["shop.example"])
+    with pytest.raises(CertificateError, match=rf"^the authority sent a chain of {MAX_CHAIN + 1} certificates; 10 is"):
+        check_issued(issued.pem + signer.pem * MAX_CHAIN, issued.key_pem, ["shop.example"])
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])

@@ -432,9 +432,11 @@ def test_defect_costs_one_certificate_an_attempt_and_no_other_anything(
         assert slept[0] == FAULT_SLEEP.total_seconds()
         [record] = [record for record in caplog.records if record.exc_info]
         assert record.getMessage() == "shop.example: certificate not looked after"
-        # The order was made: the next turn goes on with it, and nothing is ordered twice.
+        # A failure as any other: a defect that stays is met again after the back-off, not each minute.
         [attempt] = bench.storage.authority(bench.issuance.directory).ledger().attempts
-        assert attempt.outcome is Outcome.ISSUED
+        assert (attempt.outcome, attempt.error) == (Outcome.FAILED, "ZeroDivisionError()")
+        # The order was made: the next attempt goes on with it, and nothing is ordered twice.
+        await bench.wait()
         assert bench.certificate.names == NAMES
         assert len(bench.authority.production.orders) == 1
 

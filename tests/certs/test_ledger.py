@@ -15,8 +15,8 @@ from edge_certs.ledger import (
     PRODUCTION,
     STAGING,
     Attempt,
+    Hold,
     Ledger,
-    Limits,
     Outcome,
     limits_of,
     staging_of,
@@ -144,7 +144,7 @@ def test_sixth_certificate_for_the_same_names_in_a_week_is_held_back(minutes: in
 
 
 def test_fourth_order_is_held_back_where_three_are_allowed() -> None:
-    limits = Limits(3, timedelta(hours=3), 5, timedelta(days=7))
+    limits = replace(LETS_ENCRYPT_LIMITS, orders=3)
     ledger = made((30, Outcome.FAILED, False), (20, Outcome.STARTED, False), (10, Outcome.FAILED, False))
     hold = ledger.hold(OTHERS, limits, NOW)
     assert hold is not None
@@ -153,14 +153,14 @@ def test_fourth_order_is_held_back_where_three_are_allowed() -> None:
 
 
 def test_later_of_two_limits_counts() -> None:
-    limits = Limits(1, timedelta(hours=3), 1, timedelta(days=7))
+    limits = replace(LETS_ENCRYPT_LIMITS, orders=1, same_names=1)
     hold = made((10, Outcome.ISSUED, False)).hold(NAMES, limits, NOW)
     assert hold is not None
     assert hold.at == NOW - 10 * MINUTE + timedelta(days=7)
 
 
 def test_rehearsals_and_renewals_that_were_asked_for_spend_nothing() -> None:
-    limits = Limits(1, timedelta(hours=3), 1, timedelta(days=7))
+    limits = replace(LETS_ENCRYPT_LIMITS, orders=1, same_names=1)
     ledger = made((10, Outcome.ISSUED, True))
     asked_for = Attempt(NOW - 5 * MINUTE, NAMES, is_renewal=True)
     ledger = ledger.start(asked_for).finish(asked_for, replace(asked_for, outcome=Outcome.ISSUED))
@@ -227,3 +227,18 @@ def test_damaged_ledger_is_refused_in_one_line(content: bytes) -> None:
 def test_ledger_of_another_version_is_refused() -> None:
     with pytest.raises(CertificateError, match=r"^of version 7, this edge reads 1; use the edge that wrote it$"):
         Ledger.decode(b'{"version": 7, "attempts": []}')
+
+
+@pytest.mark.parametrize(("refused", "is_held"), [(4, False), (5, True)])
+def test_sixth_refusal_in_an_hour_is_not_forced(refused: int, is_held: bool) -> None:
+    others = (*OTHERS, *NAMES)
+    attempts = [Attempt(NOW - n * MINUTE, others, Outcome.FAILED, is_refused=True) for n in range(59, 59 - refused, -1)]
+    broken = [Attempt(NOW - MINUTE, NAMES, Outcome.FAILED), Attempt(NOW, NAMES, Outcome.FAILED, True, is_refused=True)]
+    ledger = Ledger((*attempts, *broken))
+    hold = ledger.hold_failing(NAMES, LETS_ENCRYPT_LIMITS, NOW)
+    assert hold == (
+        Hold(NOW + MINUTE, "5 failures of these names within an hour: no more are made") if is_held else None
+    )
+    assert ledger.hold_failing(("elsewhere.example",), LETS_ENCRYPT_LIMITS, NOW) is None
+    assert ledger.hold_failing(NAMES, LETS_ENCRYPT_LIMITS, NOW + 2 * MINUTE) is None
+    assert ledger.hold_failing(NAMES, None, NOW) is None

@@ -24,9 +24,6 @@ from edge_certs.storage import (
     Account,
     SavedOrder,
     Storage,
-    authority_name,
-    file_name,
-    from_file_name,
     read_secret,
 )
 from tests.certs.forge import NOW, Forged, child_environment, forge, ordinary_user
@@ -331,31 +328,6 @@ def test_one_process_alone_orders_for_a_name(storage: Storage) -> None:
         holder.kill()
     with storage.locked_names([NAME, "www.shop.example"]):
         pass
-
-
-def test_name_is_a_file_and_comes_back() -> None:
-    for name in ("shop.example", "*.shop.example", "192.0.2.1", "2001:db8::1"):
-        assert from_file_name(file_name(name)) == name
-        assert not set(file_name(name)) & set("*:/")
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\0b", ".hidden"])
-def test_name_that_leads_out_of_the_folder_is_refused(storage: Storage, name: str) -> None:
-    with pytest.raises(CertificateError, match="not a host name or an IP address"):
-        storage.lineage(name)
-
-
-def test_authorities_with_similar_urls_have_folders_of_their_own() -> None:
-    urls = ["https://ca.example/a/b", "https://ca.example/a_b", "https://ca.example/a%2Fb", "https://ca.example:1/a/b"]
-    names = {authority_name(url) for url in urls}
-    assert len(names) == len(urls)
-    assert not any("/" in name for name in names)
-
-
-@pytest.mark.parametrize("url", ["http://ca.example/dir", "https://", "https://../x", "ca.example", ""])
-def test_authority_that_is_no_https_url_is_refused(url: str) -> None:
-    with pytest.raises(CertificateError, match="not an https URL; name the URL of its directory"):
-        authority_name(url)
 
 
 def test_key_that_everybody_may_read_is_refused(storage: Storage) -> None:
