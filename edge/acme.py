@@ -16,13 +16,15 @@ from edge_backend.identity import Identity
 from edge_certs.challenges import ChallengeStore
 from edge_certs.csr import is_covered, parse_name
 from edge_certs.errors import CertificateError, naming, place
+from edge_certs.file_names import authority_name
 from edge_certs.files import edge_home, read_file
+from edge_certs.imports import adopt
 from edge_certs.jws import parse_base64url
 from edge_certs.ledger import staging_of
 from edge_certs.placeholder import make_placeholder
 from edge_certs.settings import AuthoritySettings, KeeperSettings
 from edge_certs.state import Issuance, encode_instant
-from edge_certs.storage import Lineage, Storage, authority_name
+from edge_certs.storage import Lineage, Storage
 from edge_certs.x509 import Certificate, parse_chain
 
 logger = logging.getLogger("edge.master")
@@ -44,7 +46,10 @@ class KeptCertificates:
         given twice, or what the authority gave its customer is not base64url.
         """
         keeper = keeper_settings(settings, edge_home(environ), log_level)
-        Storage(keeper.home).check()
+        storage = Storage(keeper.home)
+        storage.check()
+        for each in keeper.certificates:
+            adopt(storage, each.names)
         return cls(keeper)
 
     @property

@@ -13,6 +13,7 @@ from edge_certs.challenges import HTTP_01, TLS_ALPN_01
 from edge_certs.csr import is_covered
 from edge_certs.errors import CertificateError
 from edge_certs.files import LockHeld
+from edge_certs.imports import adopt
 from edge_certs.keeper import BUSY_SLEEP, Keeper
 from edge_certs.listing import plan_next
 from edge_certs.renewal import Renewal
@@ -57,6 +58,7 @@ class Demand:
 
         Raises CertificateError: there is none; it says why, and when the next attempt may be.
         """
+        adopt(self.keeper.storage, issuance.names)
         lineage = self.keeper.storage.lineage(issuance.names[0])
         certificate = self._current(issuance)
         if certificate is not None and (state := self._settled(lineage, issuance, certificate)) is not None:

@@ -6,15 +6,18 @@ programs' *roots* are never taken: mkcert's and Caddy's may sign for the whole i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
 
-from edge_certs.csr import parse_name
+from edge_certs.csr import is_covered, parse_name
 from edge_certs.errors import CertificateError, place
-from edge_certs.storage import Storage
+from edge_certs.files import LockHeld
+from edge_certs.storage import Lineage, Storage
 from edge_certs.x509 import Certificate, read_certificate
 
 # A folder of certificates has at most some thousand; whoever names / has made a mistake.
@@ -83,7 +86,7 @@ def import_certificate(found: Found, storage: Storage, now: datetime, *, dry_run
     """
     try:
         certificate = read_certificate(found.cert, found.key, now)
-        name = _lineage_name(certificate)
+        name = _lineage_name(certificate, found.cert.parent.name)
         lineage = storage.lineage(name)
         current = lineage.current()
         if current is not None and current.fingerprint == certificate.fingerprint:
@@ -101,10 +104,39 @@ def import_certificate(found: Found, storage: Storage, now: datetime, *, dry_run
     return Import(found, name, Result.IMPORTED, certificate)
 
 
-def _lineage_name(certificate: Certificate) -> str:
+def adopt(storage: Storage, names: Sequence[str]) -> None:
+    """Let a certificate for all of `names` that was imported under another one of them be that of the first.
+
+    An authority sorts the names; whoever serves them gives them in an order of his own, and the first names the folder.
+    What somebody keeps under that other name, or orders just now, is left alone.
+
+    Raises CertificateError: the folder cannot be written.
+    """
+    wanted = storage.lineage(names[0])
+    if os.path.lexists(wanted.live):
+        return
+    for other in map(storage.lineage, names[1:]):
+        with suppress(LockHeld), storage.locked_names(names):
+            certificate = _imported(other)
+            if certificate is not None and all(is_covered(name, certificate.names) for name in names):
+                wanted.install(certificate.chain_pem, certificate.key_pem)
+                other.remove()
+                return
+
+
+def _imported(lineage: Lineage) -> Certificate | None:
+    """The certificate that nobody keeps; None for one that is damaged, too."""
+    try:
+        return None if lineage.state() is not None else lineage.current()
+    except CertificateError:
+        return None
+
+
+def _lineage_name(certificate: Certificate, folder: str) -> str:
+    """The name of the folder when it is one of the certificate's, as certbot's is: the first that was asked for."""
     if not certificate.names:
         raise CertificateError("certificate without a name", "get one with subject alternative names")
-    return parse_name(certificate.names[0])
+    return parse_name(folder if folder in certificate.names else certificate.names[0])
 
 
 def _in_folder(path: Path) -> Iterator[Found]:

@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.hashes import SHA256
 
 from edge_certs.errors import CertificateError
-from edge_certs.imports import Found, Import, Result, find_certificates, find_mkcert_root, import_certificate
+from edge_certs.imports import Found, Import, Result, adopt, find_certificates, find_mkcert_root, import_certificate
+from edge_certs.state import CertificateState, Issuance, Status
 from edge_certs.storage import Storage
 from tests.certs.forge import DAY, NOW, Forged, forge, ordinary_user
 
@@ -177,3 +179,56 @@ def test_certificate_without_names_is_refused(tmp_path: Path, storage: Storage) 
         Result.REFUSED,
         "certificate without a name; get one with subject alternative names",
     )
+
+
+def test_certificate_of_certbot_is_kept_under_the_name_that_was_asked_for_first(
+    tmp_path: Path, storage: Storage
+) -> None:
+    live = tmp_path / "live/shop.example"
+    # As Let's Encrypt has them: sorted.
+    write(forge("api.shop.example", "shop.example"), live / "fullchain.pem", live / "privkey.pem")
+    [done] = imported(tmp_path, storage)
+    assert (done.name, done.result) == ("shop.example", Result.IMPORTED)
+
+
+def put(storage: Storage, *names: str, under: str = "") -> str:
+    leaf = forge(*names)
+    storage.lineage(under or names[0]).install(leaf.pem, leaf.key_pem)
+    return leaf.certificate.fingerprint(SHA256()).hex()
+
+
+def test_imported_certificate_is_found_whichever_name_is_first(storage: Storage) -> None:
+    fingerprint = put(storage, "api.shop.example", "shop.example")
+    adopt(storage, ("shop.example", "api.shop.example"))
+    certificate = storage.lineage("shop.example").current()
+    assert certificate is not None
+    assert certificate.fingerprint == fingerprint
+    assert [lineage.name for lineage in storage.lineages()] == ["shop.example"]
+    adopt(storage, ("api.shop.example", "shop.example"))
+    assert [lineage.name for lineage in storage.lineages()] == ["api.shop.example"]
+
+
+def test_certificate_that_is_there_is_not_exchanged_for_another(storage: Storage) -> None:
+    fingerprint = put(storage, "shop.example")
+    put(storage, "api.shop.example", "shop.example")
+    adopt(storage, ("shop.example", "api.shop.example"))
+    certificate = storage.lineage("shop.example").current()
+    assert certificate is not None
+    assert certificate.fingerprint == fingerprint
+
+
+def test_certificate_that_will_not_do_or_that_somebody_keeps_is_left_alone(storage: Storage) -> None:
+    put(storage, "api.shop.example")
+    put(storage, "www.shop.example", "shop.example")
+    kept = Issuance(("www.shop.example", "shop.example"), "https://ca.example/dir", ("http-01",))
+    storage.lineage("www.shop.example").save_state(CertificateState(kept, Status.VALID, 0.5))
+    damaged = storage.lineage("old.shop.example")
+    put(storage, "old.shop.example")
+    (damaged.live / "privkey.pem").unlink()
+    adopt(storage, ("shop.example", "api.shop.example"))
+    adopt(storage, ("shop.example", "www.shop.example"))
+    adopt(storage, ("shop.example", "old.shop.example"))
+    with storage.locked_names(["api.shop.example"]):
+        adopt(storage, ("mail.shop.example", "api.shop.example"))
+    assert storage.lineage("shop.example").current() is None
+    assert len(storage.lineages()) == 3
