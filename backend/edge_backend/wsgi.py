@@ -96,6 +96,8 @@ def build_environ(scope: dict[str, Any], content: IO[bytes]) -> Environ:
     prefix = scope["root_path"].encode()
     path = unquote_to_bytes(scope["raw_path"])
     query = scope["query_string"].decode("latin-1")
+    # What no decoding has touched: frameworks tell %2F from a slash by it.
+    target = scope["raw_path"].decode("latin-1") + ("?" + query if query else "")
     host, port = scope["server"]
     version = scope["http_version"]
     environ: Environ = {
@@ -103,8 +105,8 @@ def build_environ(scope: dict[str, Any], content: IO[bytes]) -> Environ:
         "SCRIPT_NAME": prefix.decode("latin-1"),
         "PATH_INFO": path[len(prefix) :].decode("latin-1"),
         "QUERY_STRING": query,
-        # What no decoding has touched: frameworks tell %2F from a slash by it.
-        "REQUEST_URI": scope["raw_path"].decode("latin-1") + ("?" + query if query else ""),
+        "REQUEST_URI": target,
+        "RAW_URI": target,  # gunicorn's name for it
         # RFC 3875 section 4.1.16 wants a minor version.
         "SERVER_PROTOCOL": f"HTTP/{version}" if "." in version else f"HTTP/{version}.0",
         "SERVER_NAME": host,

@@ -90,6 +90,7 @@ def test_environment_says_what_the_request_is() -> None:
         "PATH_INFO": "/a/b/\xc3\xa4",
         "QUERY_STRING": "q=%20",
         "REQUEST_URI": "/a%2Fb/\xc3\xa4?q=%20",
+        "RAW_URI": "/a%2Fb/\xc3\xa4?q=%20",
         "SERVER_PROTOCOL": "HTTP/1.1",
         "SERVER_NAME": "example.com",
         "SERVER_PORT": "443",
