@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -66,10 +67,14 @@ def remove_command(
         done = _remove(tasks, machine)
         gone = _forget(gone, tasks, done, store)
         others = _places_that_trust(gone, store, machine)
+        files = _files_that_hold(gone, store)
     reloaded = reload_servers() if with_reload else None
     _show(name, gone, tasks, done, as_json=as_json, reloaded=reloaded)
     for place in others:
         click.echo(f"edge: {where(place)} trusts it still; it was not installed there from here", err=True)
+    for path in files:
+        message = f"{path} has it, too, and stays merged in: a variable named it; see edge trust doctor"
+        click.echo(f"edge: {message}", err=True)
     return exit_code(done)
 
 
@@ -120,6 +125,17 @@ def _places_that_trust(gone: Sequence[Anchor], store: TrustStore, machine: Machi
 
     roots = [root_of(anchor, store) for anchor in gone]
     return [place for root in roots for place in find_trusting(root, machine)]
+
+
+def _files_that_hold(gone: Sequence[Anchor], store: TrustStore) -> list[str]:
+    """Return the operator's own files from which the bundles go on having it."""
+    from cryptography.hazmat.primitives.serialization import Encoding
+
+    from edge_certs.errors import place
+    from edge_certs.trust.variables import own_files_with
+
+    certificates = [anchor.certificate.public_bytes(Encoding.DER) for anchor in gone]
+    return [place(path) for path in own_files_with(certificates, store.folder.parent, os.environ)] if gone else []
 
 
 def _show(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, NoEncryption, pkcs12
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, pkcs12
 
 from edge import cli
 from edge.cli_trust.output import PIPE_WIDTH
@@ -19,6 +19,7 @@ from edge.cli_trust.variables import BASES, FORMATS
 from edge_certs.files import MAX_FILE_SIZE
 from edge_certs.trust import bundle, formats
 from edge_certs.trust.anchors import fingerprint
+from edge_certs.trust.bundle import encode_pem
 from edge_certs.trust.store import TrustStore
 from tests.certs.forge import AUTHORITY, NOW, Forged, forge, ordinary_user
 
@@ -235,6 +236,24 @@ def test_endless_standard_input_is_refused() -> None:
     done = trust("add", "-", stdin=b"x" * (MAX_FILE_SIZE + 1))
     assert done.returncode == 2
     assert done.stderr.startswith(f"edge: standard input: more than {MAX_FILE_SIZE} bytes; ".encode())
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_remove_names_the_operators_file_that_has_the_root_still(
+    is_named: bool, capsys: pytest.CaptureFixture[str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "corp.pem")
+    output(capsys, "add", "corp.pem")
+    bundle = json.loads(output(capsys, "env", "--format", "json"))["SSL_CERT_FILE"]
+    if not is_named:
+        # From another shell; what that one merged is in its bundle.
+        monkeypatch.delenv("SSL_CERT_FILE")
+    assert cli.main(["trust", "remove", "corp"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("removed ")
+    file = Path("corp.pem").absolute()
+    assert err == f"edge: {file} has it, too, and stays merged in: a variable named it; see edge trust doctor\n"
+    assert encode_pem(LONG.certificate.public_bytes(Encoding.DER)) in Path(bundle).read_text()
 
 
 def test_remove_takes_exactly_what_is_named(capsys: pytest.CaptureFixture[str], home: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -143,7 +143,7 @@ def refresh_bundles(home: Path) -> int:
     Raises CertificateError: as `write_trust`.
     """
     store = TrustStore(home)
-    recipes = set(_recipes(store))
+    recipes = set(_recipes(store.folder))
     if store.anchors():
         recipes.add(_Recipe("both", ()))
     for recipe in recipes:
@@ -159,12 +159,29 @@ def stale_bundles(home: Path) -> list[Path]:
     """
     store = TrustStore(home)
     stale = []
-    for recipe in _recipes(store):
+    for recipe in _recipes(store.folder):
         public = read_base(recipe.base)
         bundle = _paths(store, recipe)[0]
         if _content(bundle) != _files(store, recipe, public, _read_own(_merged(recipe), public))[bundle]:
             stale.append(bundle)
     return sorted(stale)
+
+
+def own_files_with(certificates: Collection[bytes], home: Path, environ: Mapping[str, str]) -> list[str]:
+    """Return the operator's files that hold one of `certificates` (DER), named by a variable or merged in a bundle.
+
+    Raises CertificateError: as `own_sources`.
+    """
+    folder = TrustStore(home).folder
+    paths = _own_paths(environ, folder)
+    for recipe in _recipes(folder):
+        paths |= _merged(recipe)
+    own = _read_own(paths, ())
+    return [
+        path
+        for path, source in zip(own.paths, own.sources, strict=True)
+        if not set(certificates).isdisjoint(source.certificates)
+    ]
 
 
 def encode_merged(paths: Iterable[str]) -> str:
@@ -179,9 +196,9 @@ def parse_merged(value: str) -> list[str]:
     return [path.replace(_ESCAPED_SEPARATOR, os.pathsep).replace("%25", "%") for path in escaped]
 
 
-def _recipes(store: TrustStore) -> list[_Recipe]:
+def _recipes(folder: Path) -> list[_Recipe]:
     """Return how the bundles that are there were made."""
-    found = (_read_recipe(path) for path in store.folder.glob("bundle*.pem"))
+    found = (_read_recipe(path) for path in folder.glob("bundle*.pem"))
     return [recipe for recipe in found if recipe is not None]
 
 
