@@ -160,7 +160,7 @@ class ClientConnection:
         Answers that begin from now on announce the close. A client that sends one request after the other never sees
         the connection end between two of them.
         """
-        if self.is_idle and self.stream.idle_for(now) > PARTING_IDLE:
+        if self.is_idle and self.stream.idle_for(now) > PARTING_IDLE and not self.stream.has_unread:
             self.stream.close()
 
     def cut_off(self) -> None:

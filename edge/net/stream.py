@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import select
 from collections.abc import Callable
 from enum import IntEnum
 from time import monotonic
@@ -234,6 +235,16 @@ class ClientStream(asyncio.Protocol):
         """Return the seconds since the last answer; the phase is IDLE."""
         return now - self.deadline + self._timeouts.keep_alive
 
+    @property
+    def has_unread(self) -> bool:
+        """True if the client has sent what was not read yet, as when this process stood still: ask before a close."""
+        sock = self._transport.get_extra_info("socket")
+        if sock is None or self.is_paused:
+            return False
+        waiting = select.poll()
+        waiting.register(sock.fileno(), select.POLLIN)
+        return bool(waiting.poll(0))
+
     def enter(self, phase: Phase) -> None:
         """Start the deadline of a phase."""
         self.phase = phase
@@ -270,6 +281,8 @@ class ClientStream(asyncio.Protocol):
                 self.abort()
             case Phase.PROXY:
                 self._refuse_proxy("no PROXY header in time")
+            case Phase.IDLE if self.has_unread:
+                pass  # the next request has come in time, and is read in one of the next turns
             case Phase.HEAD | Phase.CONTENT | Phase.IDLE:
                 self._driver.expire(self.phase)
             case Phase.WRITE:

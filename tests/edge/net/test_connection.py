@@ -7,6 +7,7 @@ import functools
 import gc
 import json
 import logging
+import socket
 from collections.abc import Callable, Coroutine, Iterable
 from time import monotonic
 from typing import Any, ParamSpec
@@ -49,9 +50,10 @@ class MemoryTransport(asyncio.Transport):
         self.unsent = 0
         self.is_reading_now = True
         self.ended = ""  # how: eof, closed or aborted
+        self.sock: socket.socket | None = None
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("203.0.113.7", 4711) if name == "peername" else default
+        return {"peername": ("203.0.113.7", 4711), "socket": self.sock}.get(name, default)
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
@@ -143,6 +145,25 @@ def upload(received: int, after: float) -> Scene:
         return scene
 
     return asyncio.run(scenario())
+
+
+# The end of what is idle.
+
+
+@pytest.mark.parametrize("end", ["keep-alive", "parting"])
+@pytest.mark.parametrize("unread", [b"", b"GET / HTTP/1.1\r\n"])
+def test_idle_connection_is_not_closed_over_a_request_that_was_not_read_yet(end: str, unread: bytes) -> None:
+    scene = Scene()
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        scene.client.sock = ours
+        theirs.sendall(unread)
+        scene.stream.wait_request(monotonic())
+        if end == "keep-alive":
+            scene.stream.expire(scene.stream.deadline)
+        else:
+            scene.connection.part(monotonic() + 60)
+        assert scene.client.ended == ("" if unread else "closed")
 
 
 # Content against the clock.
