@@ -83,12 +83,12 @@ def test_worker_that_hangs_gets_nothing_new_is_dumped_and_replaced(
         stuck = wait_notes(tmp_path, 2)[-1][1]
         if stands_still:
             os.kill(stuck, signal.SIGSTOP)
-        server.wait_error("worker [0-9]+: no sign of life for 2[.][0-9] s; no new requests")
+        server.wait_error("worker [0-9]+: no sign of life for [0-9.]+ s; no new requests")
         assert stuck not in {int(other.ask("GET", "/").body) for _ in range(20)}
         assert stuck in server.workers()
         with Load(server.port, context, kinds=("keep-alive", "connect", "post", "pipeline")) as load:
-            server.wait_error("its event loop has shown no sign of life for [45] s; the stacks of its threads follow")
-            server.wait_error("its event loop has shown no sign of life for [45] s; killed")
+            server.wait_error("its event loop has shown no sign of life for [0-9]+ s; the stacks of its threads follow")
+            server.wait_error("its event loop has shown no sign of life for [0-9]+ s; killed")
             assert Answer(victim).status == 502
             wait_until(lambda: stuck not in server.workers() and len(ready(tmp_path)) == 2, "it is replaced")
             load.wait_more(1)
@@ -102,7 +102,7 @@ def test_worker_that_comes_back_in_time_is_not_replaced(tmp_path: Path) -> None:
     with serving(tmp_path, APPLICATION) as server:
         [pid] = wait_workers(server, 1)
         os.kill(pid, signal.SIGSTOP)
-        server.wait_error("no sign of life for 2[.][0-9] s")
+        server.wait_error("no sign of life for [0-9.]+ s; no new requests")
         os.kill(pid, signal.SIGCONT)
         assert ask(server.port)[1] == str(pid).encode()
         server.wait_error("shows signs of life again")
