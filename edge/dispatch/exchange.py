@@ -14,13 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from edge.dispatch.promise import FilePromise, find_promise
+from edge.dispatch.resets import refusal_of
 from edge.http.events import ProtocolError, RequestHead
 from edge.http.fields import RESPONSE_HOP, allowed_trailers, without_hop
 from edge_backend import wire
 
 if TYPE_CHECKING:
     from edge.dispatch.intake import HeldContent
-    from edge.dispatch.sides import Client, FileSender, Link
+    from edge.dispatch.sides import Client, Link
     from edge.dispatch.target import Target
 
 # RFC 9110 section 9.2.2: doing these twice is as good as doing them once.
@@ -32,14 +34,6 @@ MAX_KEPT = 64 * 1024
 
 # What a worker may answer; 101 is checked where the handshake is known.
 _STATUS = {b"%d" % status: status for status in (101, *range(200, 600))}
-
-_RESET_REASONS = {
-    b"app-error": "the application raised an exception",
-    b"no-response": "the application returned without an answer",
-    b"incomplete": "the application returned before its answer was whole",
-    b"too-long": "the application's content is longer than its content-length",
-    b"too-short": "the application's content is shorter than its content-length",
-}
 
 
 class Exchange:
@@ -106,8 +100,7 @@ class Exchange:
         self._window: int  # what the worker may send before it gets credit
         self._pending = b""
         self._pending_complete = False
-        # An answer that names a file, which is sent when the application has ended: see FileSender.send.
-        self._promise: tuple[int, list[bytes], tuple[bytes, bytes]] | None = None
+        self._promise: FilePromise | None = None
         # Of a request whose content comes after its head: what a worker has got of it, and whether that was all.
         self._sent: bytes
         self._ended: bool
@@ -300,9 +293,11 @@ class Exchange:
             return
         fields = parts[2:]
         if b"\nx-" in head or not RESPONSE_HOP.isdisjoint(fields[::2]):
-            if self._client.files is not None and self._is_promised(self._client.files, status, fields):
-                self._wait_for_end(flags, body)
-                return
+            if self.worker >= 0:  # what another server names is no file here
+                self._promise = find_promise(self._client.files, status, fields)
+                if self._promise is not None:
+                    self._wait_for_end(self._promise, flags, body)
+                    return
             fields = without_hop(fields)
         self.respond(status, parts[1], fields, flags, body)
 
@@ -327,28 +322,25 @@ class Exchange:
         else:
             self.grant(len(body))
 
-    def _is_promised(self, files: FileSender, status: int, fields: list[bytes]) -> bool:
-        """Tell whether the answer of an application is a file; that of another server names none here."""
-        named = files.find_named(fields) if self.worker >= 0 else None
-        if named is not None:
-            self._promise = (status, without_hop(fields), named)
-        return named is not None
+    def _before_head(self, flags: int, body: bytes, what: str) -> None:
+        """Something came, and no head has been sent: it waits for the end of the application, or is not due."""
+        if self._promise is not None:
+            self._wait_for_end(self._promise, flags, body)
+        else:
+            self.refuse(502, f"the worker sent {what} before a head")
 
-    def _wait_for_end(self, flags: int, body: bytes) -> None:
-        """Drop content in whose place a file is sent; send it when the application has ended, if all was well."""
-        if flags & wire.END and self._promise is not None and self._client.files is not None:
+    def _wait_for_end(self, promise: FilePromise, flags: int, body: bytes) -> None:
+        """Drop content in whose place a file is sent."""
+        if flags & wire.END:
             self.link = None
-            self._client.files.send(self, *self._promise)
+            promise.keep(self)
         elif self.link is not None and body:
             self.link.open_window(self, len(body))
 
     def receive_data(self, flags: int, body: bytes) -> None:
         """The worker sends content of the answer, or bytes of a WebSocket."""
         if not self.answered:
-            if self._promise is not None:
-                self._wait_for_end(flags, body)
-            else:
-                self.refuse(502, "the worker sent content before a head")
+            self._before_head(flags, body, "content")
             return
         try:
             if body:
@@ -366,10 +358,7 @@ class Exchange:
     def receive_trailers(self, head: bytes) -> None:
         """The worker ends the answer with trailer fields."""
         if not self.answered:
-            if self._promise is not None:
-                self._wait_for_end(wire.END, b"")
-            else:
-                self.refuse(502, "the worker sent trailers before a head")
+            self._before_head(wire.END, b"", "trailers")
             return
         parts = head.split(b"\n") if head and self.head.trailers else []
         if len(parts) % 2 or b"\r" in head or b"\0" in head:
@@ -384,10 +373,7 @@ class Exchange:
 
     def receive_reset(self, reason: bytes) -> None:
         """The worker gives the stream up."""
-        if reason == b"denied":
-            self.refuse(403, "the application refused the WebSocket")
-            return
-        self.refuse(500, _RESET_REASONS.get(reason, "the worker gave the request up"))
+        self.refuse(*refusal_of(reason))
 
     def link_lost(self, reason: str) -> bool:
         """Who serves it is gone; True if another may still serve the request, else it is answered 502."""
