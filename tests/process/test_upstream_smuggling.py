@@ -23,6 +23,10 @@ upstream = "{address}"
 path = "/api"
 upstream = "{address}"
 strip = true
+[[site.route]]
+path = "/one"
+upstream = "{address}"
+max_connections = 1
 """
 HOST = b"Host: localhost\r\n"
 SECOND = b"GET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -222,6 +226,22 @@ def test_answer_with_another_behind_it_is_never_another_clients(
             client.send(PROBE)
             assert client.receive_rest().endswith(b"\r\n\r\nok")
     assert [request.brief for request in upstream.take()] == [f"GET /{name}", "GET /probe", "GET /probe"]
+
+
+def test_client_that_dawdles_holds_no_connection_to_the_upstream(
+    server: Server, upstream: RawUpstream, context: ssl.SSLContext
+) -> None:
+    with RawClient(server.port, context) as slow:
+        slow.send(b"POST /one HTTP/1.1\r\n" + HOST + b"Content-Length: 60000\r\n\r\n" + bytes(30000))
+        for _ in range(2):
+            with RawClient(server.port, context) as client:
+                client.send(get(b"/one", b"Connection: close"))
+                assert client.receive_rest().endswith(b"\r\n\r\nok")
+        assert [request.brief for request in upstream.take()] == ["GET /one", "GET /one"]
+        slow.send(bytes(30000))
+        assert slow.receive_response()[0] == 200
+    [request] = upstream.take()
+    assert request.content == bytes(60000)
 
 
 # Trailer fields of the answer.
