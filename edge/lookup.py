@@ -31,6 +31,8 @@ from edge.preview import CertificateFacts, Facts
 from edge.sites import load_guards
 from edge.upstream.trust import load_upstream_trust
 from edge.workers import Plan, plans_for, worker_settings
+from edge_backend.errors import LoadError
+from edge_backend.log_config import check_log_config
 from edge_certs.errors import CertificateError
 from edge_certs.files import edge_home
 from edge_certs.inspection import Presented, Severity, inspect_chain
@@ -54,6 +56,7 @@ def look_up(settings: ServeSettings, environ: Mapping[str, str], now: datetime, 
         lambda: load_guards(settings.sites),
         lambda: load_upstream_trust(settings.sites, environ),
         lambda: _look_at_places(settings),
+        lambda: _look_at_log_config(settings.logs.config),
     ):
         _try(problems, check)
     problems += _accounts(listen)
@@ -145,6 +148,14 @@ def _accounts(listen: ListenSettings) -> Iterator[str]:
             account_number(name, find)
         except ConfigError as error:
             yield str(error)
+
+
+def _look_at_log_config(path: str) -> None:
+    try:
+        if path:
+            check_log_config(path)
+    except LoadError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _look_at_places(settings: ServeSettings) -> None:

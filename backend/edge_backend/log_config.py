@@ -7,11 +7,13 @@ What the server logs goes where the file sends the logger `edge`; if it does not
 from __future__ import annotations
 
 import configparser
+import contextlib
 import copy
 import json
 import logging
 import logging.config
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +31,19 @@ def apply_log_config(path: str) -> str:
 
     Raises LoadError if the file cannot be read, or what it says cannot be done.
     """
-    file = Path(path)
-    try:
-        text = file.read_text(encoding="utf-8")
-        names = _apply_ini(text) if _is_ini(file) else _apply_dict(_parse(file.suffix.lower(), text))
-    except OSError as error:
-        reason = str(error.strerror).lower()
-        raise LoadError(f"--log-config {path}: {reason}; use a file that this user may read") from None
-    except Exception as error:  # what parsers, handlers and formatters of the user's choice raise
-        raise LoadError(
-            f"--log-config {path}: {_reason(error)}; see logging.config in Python's documentation"
-        ) from None
+    with _explained(path):
+        config = _read(Path(path))
+        names = _apply_ini(config) if isinstance(config, configparser.RawConfigParser) else _apply_dict(config)
     return _adopt(names)
+
+
+def check_log_config(path: str) -> None:
+    """Read such a file and do nothing of what it says: that could open files and connections.
+
+    Raises LoadError if the file cannot be read, or is not what its suffix says.
+    """
+    with _explained(path):
+        _read(Path(path))
 
 
 def apply_log_table(table: dict[str, Any]) -> str:
@@ -48,8 +51,31 @@ def apply_log_table(table: dict[str, Any]) -> str:
     return _adopt(_apply_dict(copy.deepcopy(table)))
 
 
-def _is_ini(file: Path) -> bool:
-    return file.suffix.lower() not in (".json", ".yaml", ".yml", ".toml")
+@contextlib.contextmanager
+def _explained(path: str) -> Iterator[None]:
+    """Raise LoadError, with the name of the file, for what is wrong with it."""
+    try:
+        yield
+    except OSError as error:
+        reason = str(error.strerror).lower()
+        raise LoadError(f"--log-config {path}: {reason}; use a file that this user may read") from None
+    except Exception as error:  # what parsers, handlers and formatters of the user's choice raise
+        raise LoadError(
+            f"--log-config {path}: {_reason(error)}; see logging.config in Python's documentation"
+        ) from None
+
+
+def _read(file: Path) -> configparser.RawConfigParser | dict[str, Any]:
+    text = file.read_text(encoding="utf-8")
+    suffix = file.suffix.lower()
+    if suffix not in (".json", ".yaml", ".yml", ".toml"):
+        parser = configparser.RawConfigParser()
+        parser.read_string(text)
+        return parser
+    config = _parse(suffix, text)
+    if not isinstance(config, dict):
+        raise ValueError("not a table of settings")
+    return config
 
 
 def _parse(suffix: str, text: str) -> Any:
@@ -62,9 +88,7 @@ def _parse(suffix: str, text: str) -> Any:
     return yaml.safe_load(text)
 
 
-def _apply_dict(config: Any) -> set[str]:
-    if not isinstance(config, dict):
-        raise ValueError("not a table of settings")
+def _apply_dict(config: dict[str, Any]) -> set[str]:
     config = {"version": 1, **config}
     for formatter in config.get("formatters", {}).values():
         for key in ("()", "class"):
@@ -74,9 +98,7 @@ def _apply_dict(config: Any) -> set[str]:
     return set(config.get("loggers", ()))
 
 
-def _apply_ini(text: str) -> set[str]:
-    parser = configparser.RawConfigParser()
-    parser.read_string(text)
+def _apply_ini(parser: configparser.RawConfigParser) -> set[str]:
     for section in parser.sections():
         if parser.get(section, "class", fallback="").startswith(_THEIRS):
             parser.set(section, "class", parser.get(section, "class").replace(_THEIRS, _OURS))

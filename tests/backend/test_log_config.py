@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_backend.errors import LoadError
-from edge_backend.log_config import apply_log_config
+from edge_backend.log_config import apply_log_config, check_log_config
 
 # Logs one line to each logger of ours and to the access log, as the server does.
 PROGRAM = """
@@ -153,6 +154,16 @@ def test_file_of_no_use_is_refused_in_one_line(tmp_path: Path, name: str, text: 
     assert message.startswith(f"--log-config {tmp_path / name}: {reason}"), message
     assert message.endswith("; see logging.config in Python's documentation")
     assert "\n" not in message
+
+
+def test_check_reads_the_file_and_opens_nothing(tmp_path: Path) -> None:
+    handler = {"class": "logging.FileHandler", "filename": str(tmp_path / "made.log")}
+    (tmp_path / "a.json").write_text(json.dumps({"handlers": {"a": handler}, "root": {"handlers": ["a"]}}))
+    check_log_config(str(tmp_path / "a.json"))
+    assert not (tmp_path / "made.log").exists()
+    (tmp_path / "a.ini").write_text("no section")
+    with pytest.raises(LoadError, match="File contains no section headers"):
+        check_log_config(str(tmp_path / "a.ini"))
 
 
 def test_missing_file_is_refused(tmp_path: Path) -> None:

@@ -57,6 +57,20 @@ def test_certificates_are_read_as_clients_see_them(certificate: Path) -> None:
     assert facts.spool_room > 0
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "no such file or directory; use a file that this user may read"),
+        ("[1]", "not a table of settings; see logging.config in Python's documentation"),
+        ("{}", ""),
+    ],
+)
+def test_file_for_logs_is_read_and_nothing_of_it_is_done(folder: Path, text: str | None, reason: str) -> None:
+    if text is not None:
+        (folder / "logs.json").write_text(text)
+    assert problems(log_config="logs.json") == ((f"--log-config logs.json: {reason}",) if reason else ())
+
+
 def test_rsa_keys_are_measured(folder: Path, authority: trustme.CA) -> None:
     issued = authority.issue_cert("shop.example", key_type=trustme.KeyType.RSA)
     (folder / "rsa.pem").write_bytes(issued.private_key_and_cert_chain_pem.bytes())
