@@ -110,12 +110,12 @@ def renew_command(
     """
     settings = read_settings(given)
     with explained():
-        wanted = [(keeper_settings(authority_of(settings, issuance)), issuance) for issuance in _issuances(names)]
+        issuances, failed = _issuances(names)
+    wanted = [(keeper_settings(authority_of(settings, issuance)), issuance) for issuance in issuances]
     if dry_run:
-        return _show_plans(wanted, as_json=as_json)
+        return _show_plans(wanted, as_json=as_json) or int(failed)
     renewing = _Renewing((http_port, tls_port), force or reason is not None, reason)
     answers: list[Answer] = []
-    failed = False
     with showing_progress(is_quiet=as_json) as reporter:
         for keeper_options, issuance in wanted:
             try:
@@ -125,7 +125,7 @@ def renew_command(
                 click.echo(f"edge: {error}", err=True)
                 failed = True
     _show(answers, as_json=as_json)
-    if not wanted and not as_json:
+    if not wanted and not failed and not as_json:
         click.echo("no certificate of an authority in the storage; get one with: edge cert issue NAME")
     return int(failed)
 
@@ -164,22 +164,31 @@ async def _revoke_old(keeper: Keeper, issuance: Issuance, chain_pem: bytes, reas
         await client.revoke(parse_chain(chain_pem)[0], reason)
 
 
-def _issuances(names: Sequence[str]) -> list[Issuance]:
-    """How those with `names`, or all that came from an authority, were asked for."""
+def _issuances(names: Sequence[str]) -> tuple[list[Issuance], bool]:
+    """How those with `names`, or all that came from an authority, were asked for; and whether that of one is lost.
+
+    What is damaged is said at once: it leaves the others to be.
+    """
     from edge_certs.csr import parse_name
+    from edge_certs.errors import CertificateError
     from edge_certs.storage import Storage
 
     storage = Storage(home())
     with named():
         lineages = [storage.lineage(parse_name(name)) for name in names] or storage.lineages()
-    found = []
+    found, failed = [], False
     for lineage in lineages:
-        state = lineage.state()
+        try:
+            state = lineage.state()
+        except CertificateError as error:
+            click.echo(f"edge: {lineage.name}: {error}", err=True)
+            failed = True
+            continue
         if state is not None:
             found.append(state.issuance)
         elif names:
             raise ConfigError(f"{lineage.name}: not a certificate of an authority; order it with: edge cert issue NAME")
-    return found
+    return found, failed
 
 
 def _show_plans(wanted: Sequence[tuple[KeeperSettings, Issuance]], *, as_json: bool) -> int:

@@ -17,6 +17,7 @@ from edge import cli
 from edge.cli_cert.files import FORMATS
 from edge.cli_cert.output import show_left
 from edge_certs import exports
+from edge_certs.state import CertificateState, Issuance, Status
 from edge_certs.storage import Storage
 from edge_certs.trust.store import TrustStore
 from tests.certs.forge import AUTHORITY, forge, ordinary_user
@@ -251,6 +252,25 @@ def test_list_shows_what_was_imported(shown: Shown, home: Path) -> None:
     [found] = json.loads(shown("list", "--json"))["certificates"]
     assert found["file"] == str(home / "live/shop.example/fullchain.pem")
     assert (found["name"], found["days_left"], found["renew_at"]) == ("shop.example", 60, None)
+
+
+def test_renewal_of_all_does_not_end_with_one_that_is_damaged(shown: Shown, home: Path) -> None:
+    storage = Storage(home)
+    for name in ("a.example", "b.example", "c.example"):
+        leaf = forge(name, dates=DATES)
+        lineage = storage.lineage(name)
+        lineage.install(leaf.pem, leaf.key_pem)
+        issuance = Issuance((name,), "https://localhost:1/dir", ("http-01",))
+        lineage.save_state(CertificateState(issuance, Status.VALID, 0.5))
+    (home / "state/b.example.json").write_text("{")
+    out, err = shown.both("renew", code=1)
+    assert [line.split()[1] for line in out.splitlines() if line.startswith("unchanged")] == [
+        "a.example,",
+        "c.example,",
+    ]
+    assert re.fullmatch(r"edge: b\.example: state .*b\.example\.json: damaged; remove the file: [^\n]*\n", err)
+    out, _ = shown.both("renew", "--dry-run", "--json", code=1)
+    assert [plan["names"] for plan in json.loads(out)["certificates"]] == [["a.example"], ["c.example"]]
 
 
 def test_export_writes_the_forms_of_other_programs(shown: Shown) -> None:
