@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
 import ssl
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,8 @@ import httpx
 import pytest
 
 from tests.interop.chromium import browsing
-from tests.process.server import Authority, Server, clean_environment, serving, wait_until
+from tests.interop.http2_tools import curl, run
+from tests.process.server import Authority, Server, serving, wait_until
 
 SOURCE = """
 async def app(scope, receive, send):
@@ -57,32 +56,6 @@ def server(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> It
 @pytest.fixture
 def url(server: Server) -> str:
     return f"https://localhost:{server.port}"
-
-
-def run(tool: str, *arguments: str, authority: Authority, content: bytes = b"") -> str:
-    """Run a client that trusts the authority; return all that it prints."""
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed")
-    environ = clean_environment(SSL_CERT_FILE=str(authority.root))
-    done = subprocess.run(
-        [tool, *arguments],
-        input=content,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environ,
-        timeout=60,
-        check=False,
-    )
-    output = done.stdout.decode("latin-1")
-    assert done.returncode == 0, output
-    return output
-
-
-def curl(*arguments: str, authority: Authority, content: bytes = b"") -> str:
-    options = ["--silent", "--show-error", "--noproxy", "*", "--cacert", str(authority.root), "--http2"]
-    return run(
-        "curl", *options, "-w", " %{http_version} %{http_code}", *arguments, authority=authority, content=content
-    )
 
 
 def test_curl_speaks_http2(url: str, authority: Authority) -> None:
