@@ -47,7 +47,11 @@ class Maker(Protocol):
 @dataclass(frozen=True, slots=True)
 class _Made:
     sites: Sites
-    remake_at: float
+    at: float
+
+    def is_fresh(self, now: float) -> bool:
+        """False, too, before it was made: a clock that was set back does not know it yet."""
+        return self.at <= now < self.at + REMAKE_AFTER
 
 
 class MadeSites:
@@ -56,7 +60,8 @@ class MadeSites:
     There is always one: `__init__` raises CertificateError when there cannot be.
     """
 
-    def __init__(self, maker: Maker, offer: Offer = WITH_HTTP2, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, maker: Maker, offer: Offer = WITH_HTTP2, clock: Callable[[], float] = time.time) -> None:
+        """`clock` is the one that certificates are held to: the monotonic one stands still while a laptop sleeps."""
         self.offer = offer
         self._maker = maker
         self._clock = clock
@@ -83,7 +88,7 @@ class MadeSites:
     def _fresh(self, server_name: str | None) -> Sites:
         name = self._maker.choose(server_name)
         made = self._made.get(name) or self._made[""]
-        if name not in self._made or made.remake_at <= self._clock():
+        if name not in self._made or not made.is_fresh(self._clock()):
             made = self._remade(name, made)
         return made.sites
 
@@ -100,6 +105,6 @@ class MadeSites:
         return made
 
     def _make(self, name: str) -> _Made:
-        made = self._made[name] = _Made(Sites([self._maker.make(name)], self.offer), self._clock() + REMAKE_AFTER)
+        made = self._made[name] = _Made(Sites([self._maker.make(name)], self.offer), self._clock())
         self._made.move_to_end(name)
         return made

@@ -81,6 +81,14 @@ def test_certificate_is_made_anew_long_before_it_expires(sites: MadeSites, shop:
     assert shop.made.count(name) == 2
 
 
+def test_certificate_is_made_anew_when_the_clock_was_set_back(shop: Shop) -> None:
+    shop.now = 1000.0
+    sites = MadeSites(shop, clock=shop.clock)
+    before = sites.context_for("a.shop.test")
+    shop.now = 999.0
+    assert sites.context_for("a.shop.test") is not before
+
+
 def test_what_cannot_be_made_leaves_what_there_is(
     sites: MadeSites, shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:
