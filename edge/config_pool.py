@@ -1,10 +1,12 @@
 """The settings of the processes: how many run, when a worker is replaced, and how the server stands among others."""
 
+import dataclasses
 from dataclasses import dataclass
 
 from edge.cpus import allowed_cpus
+from edge.errors import ConfigError
 from edge.net.address import Address
-from edge.options import account, addresses, computed, count, file, seconds, setting, size, switch
+from edge.options import Kind, account, addresses, computed, count, file, seconds, setting, size, switch
 
 # A worker is 25 to 30 MB: more than this on one machine is a typing error.
 MAX_PROCESSES = 1024
@@ -64,12 +66,25 @@ class PoolSettings:
     )
 
 
+def _pid_file() -> Kind:
+    any_file = file()
+
+    def parse(value: object) -> str:
+        path: str = any_file.parse(value)
+        # daphne's -p is the port: it would be served elsewhere, and a file called 8000 be all that is seen of it.
+        if path.isdecimal():
+            raise ConfigError(f"{value!r}: a number; use --port {path}, or ./{path} for a file of that name")
+        return path
+
+    return dataclasses.replace(any_file, parse=parse)
+
+
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """How the server stands among the other processes of the machine. An empty `pid_file` is none."""
 
     pid_file: str = setting(
-        "", file(), "--pid", "--pid-file", "-p", shown="none", help="the process id is written there"
+        "", _pid_file(), "--pid", "--pid-file", "-p", shown="none", help="the process id is written there"
     )
     metrics: tuple[Address, ...] = setting(
         (),

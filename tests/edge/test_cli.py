@@ -113,6 +113,7 @@ def test_flag_is_named_as_the_origin_of_its_value() -> None:
             ["--trusted-proxy", "10.0.0.1/8", "app"],
             "--trusted-proxy '10.0.0.1/8': host bits are set; use 10.0.0.0/8 or the single address 10.0.0.1",
         ),
+        (["-p", "8000", "app"], "--pid '8000': a number; use --port 8000, or ./8000 for a file of that name"),
         (["--dev", "--cert", "a", "app"], "--dev: --cert is given too; use one of them"),
         (["--key", "a", "app"], "--key: 1 given for 0 --cert; give each its --cert"),
         (["--workrs", "2", "app"], "--workrs: unknown option; did you mean --workers"),

@@ -288,6 +288,7 @@ VALUES |= {
 VALUES |= {"access_log_format": "%(h)s", "header_map": "drop", "proxy_allow_ips": "::1", "config": "conf"}
 VALUES |= {"ssl_version": "5", "ciphers": "HIGH", "limit_request_line": "4096", "raw_paste_global_conf": "a=b"}
 VALUES |= {"http2_max_header_list_size": "65536", "paste": "app.ini", "user": "root", "group": "root"}
+VALUES |= {"pidfile": "a.pid"}
 
 
 @pytest.mark.parametrize(("name", "flag"), [(name, flag) for name, flag in FLAGS.items() if flag.names])
