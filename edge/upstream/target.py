@@ -29,6 +29,11 @@ from edge.upstream.health import is_well
 
 logger = logging.getLogger("edge.upstream")
 
+# What OpenSSL says of a certificate that is for another name or address, and of one without a root that is trusted
+# (x509_vfy.h: X509_V_ERR_*).
+_OF_ANOTHER = (62, 64)
+_WITHOUT_ROOT = (18, 19, 20, 21)
+
 
 class _Waiting:
     """A request that has no connection yet, and the servers that have failed it."""
@@ -202,7 +207,7 @@ class Upstream:
                 connection = await server.connect()
         except (OSError, TimeoutError) as error:
             server.count -= 1
-            how = str(error) or f"not within {self._plan.connect_timeout:g} s"
+            how = _reason(error) or f"not within {self._plan.connect_timeout:g} s"
             server.failed(f"cannot connect: {how}")
             waiting.tried.add(server.number)
             exchange = waiting.exchange
@@ -347,3 +352,15 @@ class _Server:
     def again(self, exchange: Exchange, reason: str) -> None:
         """The exchange lost its connection before there was an answer."""
         self._upstream.again(exchange, self.number, reason)
+
+
+def _reason(error: OSError) -> str:
+    """Return why no connection came about, and what helps where that is known; empty when only time has passed."""
+    if not isinstance(error, ssl.SSLCertVerificationError):
+        return str(error)
+    found = f"certificate verify failed: {error.verify_message[:1].lower()}{error.verify_message[1:].rstrip('.')}"
+    if error.verify_code in _OF_ANOTHER:
+        return f"{found}; name the one that it is for with tls_name"
+    if error.verify_code in _WITHOUT_ROOT:
+        return f"{found}; add its root with edge trust add, or name it with ca_root"
+    return found
