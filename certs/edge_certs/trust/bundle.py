@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import ssl
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from edge_certs.errors import CertificateError, naming, place
+from edge_certs.errors import CertificateError, naming, place, reason
 from edge_certs.files import read_file
 from edge_certs.pem import parse_blocks
 from edge_certs.trust.anchors import TRUSTED_LABEL, certificate_der
@@ -33,6 +35,10 @@ SYSTEM_BUNDLES = (
     "/etc/ssl/ca-bundle.pem",
     "/etc/ssl/cert.pem",
 )
+
+
+# In a folder, OpenSSL looks for the hash of a subject and a number (openssl-rehash(1)).
+HASHED_NAME = re.compile(r"[0-9a-f]{8}\.\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +100,26 @@ def read_base(base: str) -> list[Source]:
 
 
 def read_source(name: str, path: Path) -> Source:
-    """Return the certificates in the PEM file or in the PEM files of the folder `path`, such as OpenSSL's.
+    """Return the certificates in the PEM file or in all PEM files of the folder `path`.
 
     Raises CertificateError: it cannot be read, or is a file without a certificate.
     """
-    if path.is_dir():
-        return Source(name, tuple(_in_folder(path)))
+    if os.path.isdir(path):
+        return _read_folder(name, path, re.compile(".*", re.DOTALL))
     content = read_file(path, "bundle", MAX_BUNDLE_SIZE)
     with naming(f"bundle {place(path)}"):
         certificates = _certificates(content)
         if not certificates:
             raise CertificateError("no certificate in it", "name a PEM file with certificates")
     return Source(name, certificates)
+
+
+def read_named_source(name: str, path: Path) -> Source:
+    """Return what a variable that names `path` makes OpenSSL trust: a PEM file's, or a folder's files named by a hash.
+
+    Whatever else lies in such a folder, nobody trusted. Raises as `read_source`.
+    """
+    return _read_folder(name, path, HASHED_NAME) if os.path.isdir(path) else read_source(name, path)
 
 
 def _system_bundle() -> Path | None:
@@ -129,11 +143,14 @@ def _certificates(content: bytes) -> tuple[bytes, ...]:
     return tuple(certificate_der(block) for block in parse_blocks(content) if block.label in labels)
 
 
-def _in_folder(path: Path) -> Iterable[bytes]:
+def _read_folder(name: str, folder: Path, wanted: re.Pattern[str]) -> Source:
     """OpenSSL passes over what is no certificate there, and so must we."""
-    for file in sorted(path.iterdir()):
-        if file.is_file():
-            try:
-                yield from _certificates(read_file(file, "certificate", MAX_BUNDLE_SIZE))
-            except CertificateError:
-                continue
+    found: list[bytes] = []
+    try:
+        files = sorted(file for file in folder.iterdir() if wanted.fullmatch(file.name) and os.path.isfile(file))
+    except OSError as error:
+        raise CertificateError(f"folder {place(folder)}: {reason(error)}", "let this user read it") from error
+    for file in files:
+        with suppress(CertificateError):
+            found += _certificates(read_file(file, "certificate", MAX_BUNDLE_SIZE))
+    return Source(name, tuple(found))

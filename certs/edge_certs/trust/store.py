@@ -193,12 +193,18 @@ def _entries(content: bytes) -> list[dict[str, str]]:
     advice = "use the edge that wrote it, or restore the file"
     try:
         state = json.loads(content)
-        version, entries = state["version"], state["anchors"]
-        if version == VERSION and all({"sha256", "label", "added_at", "forced"} <= set(entry) for entry in entries):
-            return list(entries)
+        version = state["version"]
+        if version == VERSION:
+            return [_entry(row) for row in state["anchors"]]
     except (ValueError, KeyError, TypeError):
         raise CertificateError("damaged", advice) from None
     raise CertificateError(f"of version {version!r}, this edge reads {VERSION}", advice)
+
+
+def _entry(row: dict[str, str]) -> dict[str, str]:
+    """Raises ValueError, KeyError, TypeError: something is missing, or the date is none."""
+    datetime.fromisoformat(row["added_at"])
+    return {name: str(row[name]) for name in ("sha256", "label", "added_at", "forced")}
 
 
 def _stored_certificate(path: Path, sha256: str) -> x509.Certificate | None:

@@ -20,7 +20,7 @@ from edge_certs.errors import CertificateError
 from edge_certs.files import edge_home
 from edge_certs.pem import DER_SEQUENCE, parse_blocks
 from edge_certs.trust.anchors import TRUSTED_LABEL, certificate_der
-from edge_certs.trust.bundle import MAX_BUNDLE_SIZE
+from edge_certs.trust.bundle import HASHED_NAME, MAX_BUNDLE_SIZE
 from edge_certs.trust.toolsettings import Setting
 from edge_certs.trust.variables import BUNDLE_VARIABLES, EXTRA_VARIABLES, MERGED_VARIABLE, parse_merged
 from edge_certs.x509 import CERTIFICATE_LABELS
@@ -36,10 +36,6 @@ SWITCHES: Mapping[str, re.Pattern[str]] = {
     "PIP_TRUSTED_HOST": re.compile(r".*\S.*", re.DOTALL),
     "UV_INSECURE_HOST": re.compile(r".*\S.*", re.DOTALL),
 }
-
-
-# OpenSSL looks for the hash of a subject and a number (openssl-rehash(1)).
-_HASHED = re.compile(r"[0-9a-f]{8}\.\d+")
 
 
 # Of the clock in which proc_pid_stat(5) counts.
@@ -196,9 +192,7 @@ def _read_folder(name: str, path: Path) -> Place:
                 found += _certificates(opened.read(MAX_BUNDLE_SIZE))[1]
     except PermissionError:
         return Place(name, str(path), Condition.UNREADABLE)
-    is_hashed = any(
-        len(stem) == 8 and number.isdigit() for stem, _, number in (file.name.partition(".") for file in files)
-    )
+    is_hashed = any(HASHED_NAME.fullmatch(file.name) for file in files)
     return Place(name, str(path), Condition.FOLDER, frozenset(found), len(found), is_hashed)
 
 

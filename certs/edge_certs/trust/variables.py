@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge_certs.errors import CertificateError, place
 from edge_certs.files import locked, write_public
-from edge_certs.trust.bundle import Source, encode_bundle, find_unusable, read_base, read_source
+from edge_certs.trust.bundle import Source, encode_bundle, find_unusable, read_base, read_named_source
 from edge_certs.trust.store import TrustStore
 
 # These replace a library's roots, so they name the whole bundle. Not PGSSLROOTCERT: when it is set, libpq verifies
@@ -268,7 +268,7 @@ def _read_own(paths: Mapping[str, str], public: Sequence[Source]) -> _Own:
     remarks = []
     for path, name in paths.items():
         try:
-            source = read_source(f"the operator's {place(path)}", Path(path))
+            source = read_named_source(f"the operator's {place(path)}", Path(path))
         except CertificateError as error:
             # It does not work for those who read the variable now, either; the rest of the roots still should.
             remarks.append(f"{name} is not merged: {error}")

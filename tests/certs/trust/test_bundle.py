@@ -10,8 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge_certs.errors import CertificateError
 from edge_certs.trust import bundle
-from edge_certs.trust.bundle import Source, encode_bundle, encode_pem, read_base, read_source
-from tests.certs.forge import AUTHORITY, forge
+from edge_certs.trust.bundle import Source, encode_bundle, encode_pem, read_base, read_named_source, read_source
+from tests.certs.forge import AUTHORITY, forge, ordinary_user
 
 ROOT = forge(extensions=[AUTHORITY])
 OTHER = forge(extensions=[AUTHORITY])
@@ -110,13 +110,26 @@ def test_file_without_certificates_is_refused(content: bytes, tmp_path: Path) ->
         read_source("own", path)
 
 
-def test_folder_is_read_as_openssl_reads_it_whatever_else_lies_there(tmp_path: Path) -> None:
+def test_folder_is_read_whatever_else_lies_there_and_of_a_variable_what_openssl_finds(tmp_path: Path) -> None:
     (tmp_path / "b").write_bytes(OTHER.pem)
-    (tmp_path / "c.0").symlink_to("b")
+    (tmp_path / "0a1b2c3d.0").symlink_to("b")
     (tmp_path / "a.pem").write_bytes(ROOT.pem)
-    (tmp_path / "broken.pem").write_bytes(ROOT.pem[:-9])
-    (tmp_path / "dangling").symlink_to("nosuch")
-    (tmp_path / "java").mkdir()
-    os.mkfifo(tmp_path / "pipe")
-    source = read_source("own", tmp_path)
-    assert source.certificates == (DER, OTHER_DER, OTHER_DER)
+    (tmp_path / "0a1b2c3d.1").write_bytes(ROOT.pem[:-9])
+    (tmp_path / "0a1b2c3d.2").symlink_to("nosuch")
+    (tmp_path / "0a1b2c3d.3").mkdir()
+    os.mkfifo(tmp_path / "0a1b2c3d.4")
+    assert read_source("own", tmp_path).certificates == (OTHER_DER, DER, OTHER_DER)
+    assert read_named_source("own", tmp_path).certificates == (OTHER_DER,)
+
+
+@pytest.mark.parametrize("inside", ["", "own.pem"])
+def test_folder_that_is_closed_to_us_is_one_line(inside: str, tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(0)
+    for parent in (tmp_path, *tmp_path.parents[:2]):
+        parent.chmod(0o755)
+    with (
+        ordinary_user(),
+        pytest.raises(CertificateError, match=r"closed[^:]*: permission denied; let .*user.* read it$"),
+    ):
+        read_named_source("own", folder / inside)

@@ -178,7 +178,9 @@ def test_file_of_a_root_that_is_not_what_was_added_is_an_error(content: bytes | 
         (b"{", "damaged"),
         (b'{"version": 1, "anchors": 7}', "damaged"),
         (b'{"version": 2, "anchors": []}', "of version 2, this edge reads 1"),
-        (b'{"version": 1, "anchors": [{"sha256": ""}]}', "of version 1, this edge reads 1"),
+        (b'{"version": 1, "anchors": [1]}', "damaged"),
+        (b'{"version": 1, "anchors": [{"sha256": ""}]}', "damaged"),
+        (b'{"version": 1, "anchors": [{"sha256": "", "label": "", "added_at": "x", "forced": ""}]}', "damaged"),
     ],
 )
 def test_damaged_state_is_an_error_and_is_not_written_over(content: bytes, found: str, tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_file_of_curl_that_is_closed_to_us_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "home/me").mkdir(parents=True)
     (tmp_path / "home/me/.curlrc").write_text("insecure\n")
     (tmp_path / "home/me/.curlrc").chmod(0)
-    (tmp_path).chmod(0o755)
+    for path in (tmp_path, *tmp_path.parents[:2]):
+        path.chmod(0o755)
     with ordinary_user():
         assert list(read_settings(machine(tmp_path, None))) == []
