@@ -152,7 +152,8 @@ class Http2ClientConnection:
         if self._core.sender.answered:
             self._core.end_late()
             self._flush_later()
-        if self._untaken.is_stalled(now, self._core.sender.waiting, self._core.sender.sent, self._edge.write_stall):
+        sender = self._core.sender
+        if self._untaken.is_stalled(now, sender.waiting, sender.sent - self.stream.unsent, self._edge.write_stall):
             self._end_stalled()
         if self._farewell.is_begun:
             self._farewell.go_on(now)

@@ -209,6 +209,11 @@ class ClientStream(asyncio.Protocol):
         address = self._transport.get_extra_info("peername")
         return (address[0], address[1]) if isinstance(address, tuple) else None
 
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and that the socket has not taken."""
+        return self._transport.get_write_buffer_size()
+
     def send(self, data: bytes) -> None:
         """Send `data`."""
         tls = self._tls

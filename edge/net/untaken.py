@@ -45,7 +45,7 @@ class Share:
     def is_stalled(self, now: float, waiting: int, sent: int, limit: float) -> bool:
         """Tell whether the client has taken next to nothing for `limit` seconds, of the bytes that wait for it.
 
-        `sent` is what it has taken since the connection began.
+        `sent` is what it, or the system for it, has taken since the connection began.
         """
         if waiting and now - self._looked_at < limit:
             return False

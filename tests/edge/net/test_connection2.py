@@ -23,6 +23,7 @@ from edge.net.connection import ClientConnection
 from edge.net.connection2 import Http2ClientConnection
 from edge.net.service import RATE_GRACE
 from edge.net.stream import LINGER_TIME, ClientStream, Phase
+from edge.net.untaken import LEAST_PROGRESS
 from edge.policy.chain import Policy
 from edge.policy.forwarded import TrustedProxies
 from edge.process import EdgeProcess
@@ -301,6 +302,26 @@ def test_answer_whose_window_stays_closed_ends_in_time(window: int, is_ended: bo
     resets = {number: struct.unpack("!I", payload)[0] for _, _, number, payload in scene.written(frames.RST_STREAM)}
     assert resets == ({1: Code.CANCEL, 3: Code.INTERNAL_ERROR} if is_ended else {})
     assert scene.goaways == []
+
+
+@pytest.mark.parametrize(("taken", "is_ended"), [(LEAST_PROGRESS, False), (LEAST_PROGRESS - 1, True)])
+def test_what_a_slow_socket_takes_is_progress_before_it_has_room_for_more(taken: int, is_ended: bool) -> None:
+    async def scenario() -> Scene:
+        scene = Scene(write_stall_timeout=60)
+        await scene.receive(GREETING + scene.head(1))
+        scene.client.unsent = 200_000
+        scene.stream.pause_writing()
+        scene.connection.sweep(monotonic())
+        await scene.answer(1, bytes(20_000))
+        scene.client.unsent -= taken
+        scene.connection.sweep(monotonic() + 61)
+        scene.client.unsent = 0
+        scene.stream.resume_writing()
+        await turn()
+        return scene
+
+    scene = asyncio.run(scenario())
+    assert bool(scene.written(frames.RST_STREAM)) == is_ended
 
 
 @in_loop
