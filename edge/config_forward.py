@@ -52,6 +52,12 @@ class ForwardSettings:
         shown="nobody",
         help="peers whose connections begin with a PROXY header, version 1 or 2; CIDR, unix or *; repeatable",
     )
+    trust_host: bool = setting(
+        False,
+        switch(),
+        "--trust-forwarded-host",
+        help="X-Forwarded-Host of trusted proxies counts, too: for those that replace Host",
+    )
 
 
 def forward_settings(parsed: Mapping[str, Any]) -> ForwardSettings:
@@ -60,4 +66,10 @@ def forward_settings(parsed: Mapping[str, Any]) -> ForwardSettings:
     if parsed.get("proxy_headers") is False:
         trusted = ()
     networks = tuple(network for network in trusted if network is not None)
-    return ForwardSettings(networks, None in trusted, parsed.get("forwarded_hops", 0), parsed.get("proxy_protocol", ()))
+    return ForwardSettings(
+        trusted_proxies=networks,
+        trust_unix=None in trusted,
+        hops=parsed.get("forwarded_hops", 0),
+        proxy_protocol=parsed.get("proxy_protocol", ()),
+        trust_host=parsed.get("trust_forwarded_host", False),
+    )

@@ -184,7 +184,9 @@ class EdgeProcess:
             scheme=b"https" if listener.tls else b"http",
             port=listener.public_port or 0,
             address=listener.address.removeprefix("unix:").encode(),
-            trust=TrustedProxies(forward.trusted_proxies, unix=forward.trust_unix, hops=forward.hops),
+            trust=TrustedProxies(
+                forward.trusted_proxies, unix=forward.trust_unix, trust_host=forward.trust_host, hops=forward.hops
+            ),
             redirect=None if listener.tls or self._tls is None else self._redirect(self._tls),
             sites=self._sites,
             clock=time.monotonic,

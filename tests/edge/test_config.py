@@ -148,6 +148,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "trusted_proxy": ("10.0.0.0/8 unix", "forward", "trusted_proxies", (IPv4Network("10.0.0.0/8"),)),
     "proxy_headers": ("on", "forward", "trusted_proxies", (IPv4Network("127.0.0.1"), IPv6Network("::1"))),
     "forwarded_hops": ("2", "forward", "hops", 2),
+    "trust_forwarded_host": ("on", "forward", "trust_host", True),
     "header": ("A:b C:d,e", "answers", "fields", ((b"a", b"b"), (b"c", b"d,e"))),
     "server_header": ("off", "answers", "server", False),
     "date_header": ("off", "answers", "date", False),

@@ -45,6 +45,7 @@ LINES: list[tuple[str, str, dict[str, object]]] = [
     ("F4", "edge serve app:app --log-config ./logging.yaml", {**A, "log_config": "./logging.yaml"}),
     ("F5", "edge serve app:app --proxy-headers", {**A, "trusted_proxy": "127.0.0.1,::1"}),
     ("F5", "edge serve app:app --no-proxy-headers", A),
+    ("F5", "edge serve app:app --proxy-headers --trust-forwarded-host", {**A, "trusted_proxy": "127.0.0.1,::1", "trust_forwarded_host": True}),
     ("F6", "edge serve app:app --proxy-headers --forwarded-allow-ips '*' --forwarded-hops 1", {**A, "trusted_proxy": "*", "forwarded_hops": 1}),
     ("F7", "edge serve app:app --root-path /api/", {**A, "root_path": "/api"}),
     ("F8", "edge serve app:app --env-file .env --env-files other.env", {**A, "env_file": [".env", "other.env"]}),

@@ -127,6 +127,20 @@ def test_tls_is_told(tmp_path: Path, authority: Authority) -> None:
         assert told.values("x-forwarded-port") == [str(server.port)]
 
 
+def test_host_that_a_trusted_proxy_names_counts_where_that_is_wished_for(trusting: Server, tmp_path: Path) -> None:
+    lines = ("X-Forwarded-Host: public.example", "X-Forwarded-Proto: https")
+    with RawClient(trusting.port) as client:
+        told = ask(client, *lines)
+    assert (told.server, told.values("x-forwarded-host")) == (["shop.example", 443], ["shop.example"])
+    with (
+        serving(tmp_path, ECHO, "--proxy-headers", "--trust-forwarded-host") as server,
+        RawClient(server.port) as client,
+    ):
+        told = ask(client, *lines)
+    assert (told.server, told.values("x-forwarded-host")) == (["public.example", 443], ["public.example"])
+    assert told.values("host") == ["shop.example"]
+
+
 @pytest.mark.parametrize("name", ["x-forwarded-for", "X-Forwarded-Proto", "x-request-id", "host"])
 def test_connection_cannot_name_a_field_of_the_edge(plain: Server, name: str) -> None:
     with RawClient(plain.port) as client:
