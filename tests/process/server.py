@@ -184,18 +184,20 @@ class Server:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End it, by force when it does not obey; return the exit code."""
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-            try:
+        try:
+            if self.process.poll() is None:
+                self.process.send_signal(number)
                 self.process.wait(DEADLINE)
-            except subprocess.TimeoutExpired:
-                self._kill_all()
-                raise AssertionError("the server did not end in time") from None
-        code = self.wait_end()
-        for stream in (self.process.stdout, self.process.stderr):
-            if stream is not None:
-                stream.close()
-        return code
+        except subprocess.TimeoutExpired:
+            self._kill_all()
+            raise AssertionError("the server did not end in time") from None
+        finally:
+            # Whatever went wrong here: a stream that is left open is what another test would fail of.
+            self.wait_end()
+            for stream in (self.process.stdout, self.process.stderr):
+                if stream is not None:
+                    stream.close()
+        return self.process.returncode
 
     def _kill_all(self) -> None:
         for pid in (*self.children(), self.process.pid):
