@@ -6,8 +6,12 @@ These are the arguments that lego's `exec` provider gives, NAME with its final d
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
-from dataclasses import dataclass
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 from edge_certs.errors import CertificateError
 
@@ -16,6 +20,9 @@ HOOK_TIMEOUT = 600.0
 
 # Of what a command says, in a line of ours.
 MAX_SHOWN = 300
+
+# More than its last line; the rest of it is read and forgotten.
+MAX_KEPT = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +43,72 @@ class DnsHook:
     async def _run(self, verb: str, name: str, text: str) -> None:
         arguments = [*split_command(self.command), verb, f"{name}.", text]
         what = f"DNS hook {arguments[0]!r} {verb} {name}"
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-        except OSError as error:
-            words = (error.strerror or "").lower()
-            raise CertificateError(f"{what}: {words}", "name a command that this user may run") from error
+        with _listening() as output:
+            try:
+                code = await self._wait(arguments, output)
+            except TimeoutError:
+                raise CertificateError(f"{what}: not done within {self.timeout:g} s", "let it end sooner") from None
+            except OSError as error:
+                words = (error.strerror or "").lower()
+                raise CertificateError(f"{what}: {words}", "name a command that this user may run") from error
+            if code:
+                shown = f"{what}: exit code {code}{output.last_line()}"
+                raise CertificateError(shown, "mend the command, or run it by hand")
+
+    async def _wait(self, arguments: list[str], output: _Output) -> int:
+        """Return the exit code. Raises TimeoutError: there was none in time; OSError: it cannot be started."""
+        process = await asyncio.create_subprocess_exec(
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output.write_end,
+            stderr=output.write_end,
+            start_new_session=True,
+        )
         try:
             async with asyncio.timeout(self.timeout):
-                output, _ = await process.communicate()
-        except TimeoutError:
-            raise CertificateError(f"{what}: not done within {self.timeout:g} s", "let it end sooner") from None
+                return await process.wait()
         finally:
             if process.returncode is None:
-                process.kill()
+                # All of it: a script is a shell and what that runs.
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
-        if process.returncode:
-            said = output.decode("utf-8", "replace").strip().splitlines()
-            last = f": {said[-1][:MAX_SHOWN]!r}" if said else ""
-            raise CertificateError(
-                f"{what}: exit code {process.returncode}{last}", "mend the command, or run it by hand"
-            )
+
+
+@dataclass(slots=True)
+class _Output:
+    """What a command says, read all the time so that it never stands still; the end of it is kept."""
+
+    read_end: int
+    write_end: int
+    _kept: bytearray = field(default_factory=bytearray)
+
+    def receive(self) -> None:
+        """Read what is there, without waiting."""
+        with suppress(BlockingIOError):
+            self._kept += os.read(self.read_end, MAX_KEPT)
+            del self._kept[:-MAX_KEPT]
+
+    def last_line(self) -> str:
+        """Return the last line as it follows a message; nothing for none."""
+        self.receive()
+        said = self._kept.decode("utf-8", "replace").strip().splitlines()
+        return f": {said[-1][:MAX_SHOWN]!r}" if said else ""
+
+
+@contextmanager
+def _listening() -> Iterator[_Output]:
+    """Give where a command writes to; whoever it leaves behind with that in hand is not waited for."""
+    output = _Output(*os.pipe())
+    os.set_blocking(output.read_end, False)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(output.read_end, output.receive)
+    try:
+        yield output
+    finally:
+        loop.remove_reader(output.read_end)
+        os.close(output.read_end)
+        os.close(output.write_end)
 
 
 def split_command(command: str) -> list[str]:

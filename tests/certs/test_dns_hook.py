@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from edge_certs.dns_hook import DnsHook, split_command
 from edge_certs.errors import CertificateError
+from tests.process.server import wait_until
 
 NAME = "_acme-challenge.shop.example"
 
@@ -47,6 +49,34 @@ def test_command_that_hangs_is_ended(tmp_path: Path) -> None:
     assert message.endswith("not done within 0.5 s; let it end sooner")
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+def test_all_that_a_command_runs_ends_with_it(tmp_path: Path) -> None:
+    """A script is a shell and what that runs: it is what runs that hangs."""
+    message = refusal(DnsHook(script(tmp_path, f"sleep 600 & echo $! > {tmp_path}/pid; yes"), timeout=1.0))
+    assert message.endswith("not done within 1 s; let it end sooner")
+    wait_until(lambda: is_gone(int((tmp_path / "pid").read_text())), "the end of what the script runs")
+
+
+def is_gone(process: int) -> bool:
+    """True, too, for one that only waits to be reaped by whoever inherited it."""
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{process}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def test_what_a_command_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
+    hook = DnsHook(script(tmp_path, f"sleep 600 & echo $! > {tmp_path}/pid; exit 0"))
+    try:
+        asyncio.run(asyncio.wait_for(hook.publish(NAME, "text"), 60))
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_command_may_say_a_lot(tmp_path: Path) -> None:
+    message = refusal(DnsHook(script(tmp_path, "yes | head -c 1000000; echo; echo last words; exit 1")))
+    assert message.endswith("exit code 1: 'last words'; mend the command, or run it by hand")
 
 
 def test_command_that_is_not_there_is_named(tmp_path: Path) -> None:
