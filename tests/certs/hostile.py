@@ -206,7 +206,7 @@ def attacked(folder: Path, act: Callable[[Victim], Coroutine[object, object, Non
 
     async def run() -> None:
         authority = Hostile(Clock())
-        async with asyncio.timeout(60), listening(authority, folder):
+        async with asyncio.timeout(180), listening(authority, folder):
             settings = AuthoritySettings(f"{authority.base}/dir", ca_root=str(folder / "ca.pem"))
             issuance = Issuance(NAMES, settings.directory, ("http-01",))
             await act(Victim(authority, Storage(folder / "home"), settings, issuance))
