@@ -298,13 +298,8 @@ class Master:
         return self._edges.ask() and self._workers.is_any_ready
 
     def _own_pids(self) -> set[int]:
-        return {
-            *self._workers.pids,
-            *(edge.pid for edge in self._edges),
-            *self._keeper.pids,
-            *self._watch.pids,
-            *self._upgrade.pids,
-        }
+        others = self._workers.pids, self._keeper.pids, self._watch.pids, self._upgrade.pids
+        return {edge.pid for edge in self._edges}.union(*others)
 
     # Reload.
 
