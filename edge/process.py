@@ -393,8 +393,10 @@ class EdgeProcess:
         for link in list(self._links.values()):
             link.drain()
         if gently:
-            # Another edge would have served what was accepted just now: it is a connection in one of the next turns.
-            asyncio.get_running_loop().call_later(ACCEPTED, self._settle)
+            # Another edge would have served what was accepted just now: it is a connection in one of the next turns. If
+            # the process stood still, the timer is late too: what had been accepted comes before what it calls soon.
+            loop = asyncio.get_running_loop()
+            loop.call_later(ACCEPTED, loop.call_soon, self._settle)
             return
         for connection in list(self.connections):
             connection.drain()

@@ -123,11 +123,9 @@ def test_folder_is_read_whatever_else_lies_there_and_of_a_variable_what_openssl_
 
 
 @pytest.mark.parametrize("inside", ["", "own.pem"])
-def test_folder_that_is_closed_to_us_is_one_line(inside: str, tmp_path: Path) -> None:
-    folder = tmp_path / "closed"
+def test_folder_that_is_closed_to_us_is_one_line(inside: str, open_folder: Path) -> None:
+    folder = open_folder / "closed"
     folder.mkdir(0)
-    for parent in (tmp_path, *tmp_path.parents[:2]):
-        parent.chmod(0o755)
     with (
         ordinary_user(),
         pytest.raises(CertificateError, match=r"closed[^:]*: permission denied; let .*user.* read it$"),

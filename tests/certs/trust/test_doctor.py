@@ -70,15 +70,13 @@ def test_stores_are_asked_for_what_was_added(tmp_path: Path) -> None:
     assert Store("system", "/usr/local/share/ca-certificates", 1) in report(tmp_path).stores
 
 
-def test_folder_of_edge_that_is_closed_to_this_user_is_named(tmp_path: Path) -> None:
-    TrustStore(tmp_path / "edge").add([ROOT.certificate], "corp", NOW, "")
-    for folder in (tmp_path, *tmp_path.parents[:3]):
-        folder.chmod(0o755)
-    os.chmod(tmp_path / "edge", 0o700)
+def test_folder_of_edge_that_is_closed_to_this_user_is_named(open_folder: Path) -> None:
+    TrustStore(open_folder / "edge").add([ROOT.certificate], "corp", NOW, "")
+    os.chmod(open_folder / "edge", 0o700)
     # What Python imports later, that user may not be able to read.
-    assert "store-closed" not in codes(report(tmp_path))
+    assert "store-closed" not in codes(report(open_folder))
     with ordinary_user():
-        found = codes(report(tmp_path))
+        found = codes(report(open_folder))
     if os.geteuid() == 0:
         assert "store-closed" in found
     assert "store-damaged" not in found

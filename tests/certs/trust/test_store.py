@@ -2,10 +2,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import stat
-import tempfile
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -200,14 +197,6 @@ def test_file_left_by_a_crash_before_the_state_is_not_trusted(tmp_path: Path) ->
     assert [anchor.sha256 for anchor in store.anchors()] == [SHA256]
     store.add([OTHER], "other", NOW, "")
     assert [anchor.certificate for anchor in store.anchors()] == [ROOT, OTHER]
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that any user reaches: those of pytest are closed."""
-    with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
-        yield Path(folder)
 
 
 def test_folder_that_cannot_be_written_is_one_line_and_changes_nothing(open_folder: Path) -> None:

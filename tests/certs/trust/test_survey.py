@@ -50,16 +50,14 @@ def test_pipe_is_not_waited_for(tmp_path: Path) -> None:
     assert read_place("X", tmp_path / "pipe").condition is Condition.EMPTY
 
 
-def test_file_and_folder_that_are_closed_to_us_are_unreadable(tmp_path: Path) -> None:
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
-    (tmp_path / "roots").write_bytes(ROOT.pem)
-    (tmp_path / "roots").chmod(0)
-    (tmp_path / "folder").mkdir(mode=0o311)
-    (tmp_path / "folder").chmod(0o311)
+def test_file_and_folder_that_are_closed_to_us_are_unreadable(open_folder: Path) -> None:
+    (open_folder / "roots").write_bytes(ROOT.pem)
+    (open_folder / "roots").chmod(0)
+    (open_folder / "folder").mkdir(mode=0o311)
+    (open_folder / "folder").chmod(0o311)
     with ordinary_user():
-        assert read_place("X", tmp_path / "roots").condition is Condition.UNREADABLE
-        assert read_place("X", tmp_path / "folder").condition is Condition.UNREADABLE
+        assert read_place("X", open_folder / "roots").condition is Condition.UNREADABLE
+        assert read_place("X", open_folder / "folder").condition is Condition.UNREADABLE
 
 
 @pytest.mark.parametrize(("name", "is_hashed"), [("0a1b2c3d.0", True), ("root.pem", False), ("0a1b2c3d.pem", False)])

@@ -114,11 +114,9 @@ def test_of_curls_files_the_first_that_is_there_counts(tmp_path: Path) -> None:
     assert len(list(read_settings(machine(tmp_path, None, CURL_HOME=str(tmp_path / "gone"))))) == 1
 
 
-def test_file_of_curl_that_is_closed_to_us_says_nothing(tmp_path: Path) -> None:
-    (tmp_path / "home/me").mkdir(parents=True)
-    (tmp_path / "home/me/.curlrc").write_text("insecure\n")
-    (tmp_path / "home/me/.curlrc").chmod(0)
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
+def test_file_of_curl_that_is_closed_to_us_says_nothing(open_folder: Path) -> None:
+    (open_folder / "home/me").mkdir(parents=True)
+    (open_folder / "home/me/.curlrc").write_text("insecure\n")
+    (open_folder / "home/me/.curlrc").chmod(0)
     with ordinary_user():
-        assert list(read_settings(machine(tmp_path, None))) == []
+        assert list(read_settings(machine(open_folder, None))) == []
