@@ -10,13 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Self
 
-from websockets.client import ClientProtocol
-from websockets.frames import Close, CloseCode, Frame, Opcode
-from websockets.http11 import Response
-from websockets.protocol import Event
-from websockets.uri import parse_uri
+from websockets.frames import Close, CloseCode, Opcode
 
 from tests.process.server import DEADLINE, RawClient, wait_until
+from tests.process.websocket_client import WebSocket
 
 # `/` answers, `/stream` and `/events` take half a second, `/upload` answers with the content's digest, the WebSocket
 # echoes. Each POST is put down once by the application: its number must never be there twice.
@@ -132,52 +129,6 @@ class Connection:
         if not data:
             raise ConnectionError(f"the connection ended in an answer, after {self._data!r}")
         self._data += data
-
-
-class WebSocket:
-    """A WebSocket of one thread: a connection of the ssl module is not meant to be read and written by two at once."""
-
-    def __init__(self, port: int, context: ssl.SSLContext) -> None:
-        self._client = RawClient(port, context)
-        self._client.sock.settimeout(DEADLINE)
-        self._protocol = ClientProtocol(parse_uri(f"wss://localhost:{port}/"))
-        self._events: list[Event] = []
-        self._protocol.send_request(self._protocol.connect())
-        self._flush()
-        answer = self._next()
-        assert isinstance(answer, Response)
-        assert answer.status_code == 101, answer
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._client.sock.close()
-
-    def send(self, text: str) -> None:
-        self._protocol.send_text(text.encode())
-        self._flush()
-
-    def receive(self) -> Frame:
-        """Return the next frame of the server that is not Ping; Ping and Close are answered."""
-        frame = self._next()
-        while isinstance(frame, Frame) and frame.opcode is Opcode.PING:
-            frame = self._next()
-        assert isinstance(frame, Frame)
-        return frame
-
-    def _flush(self) -> None:
-        self._client.send(b"".join(self._protocol.data_to_send()))
-
-    def _next(self) -> Event:
-        while not self._events:
-            data = self._client.sock.recv(65536)
-            if not data:
-                raise ConnectionError("the WebSocket ended without a word")
-            self._protocol.receive_data(data)
-            self._events += self._protocol.events_received()
-            self._flush()
-        return self._events.pop(0)
 
 
 class Load:

@@ -19,11 +19,11 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.sync.client import connect
 
 import edge
 from edge.errors import ConfigError, StartError
 from tests.process.server import DEADLINE, Authority, wait_until
+from tests.process.websocket_client import WebSocket
 
 Message = dict[str, Any]
 
@@ -410,9 +410,9 @@ def test_tls_http2_uploads_and_websockets_are_served(authority: Authority) -> No
         assert url == f"https://127.0.0.1:{server.port}"
         with httpx.Client(verify=authority.client_context(), http2=True, trust_env=False) as client:
             assert client.post(url, content=b"x" * 1_000_000).text == "1000000 2"
-        with connect(url.replace("https", "wss"), ssl=authority.client_context()) as websocket:
+        with WebSocket(server.port, authority.client_context()) as websocket:
             websocket.send("echo")
-            assert websocket.recv() == "echo"
+            assert websocket.receive_text() == "echo"
 
 
 def test_clients_have_to_show_a_certificate_where_that_is_required(authority: Authority) -> None:

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import httpx
 import pytest
-from websockets.exceptions import ConnectionClosedError, InvalidStatus
-from websockets.frames import Opcode
-from websockets.sync.client import connect
+from websockets.frames import Close, Opcode
 
 from tests.process.frameworks.gates import PIECES
 from tests.process.http2_client import Http2Client
 from tests.process.http2_websocket import Socket
 from tests.process.server import DEADLINE, ROOT, Authority, Server, clean_environment
+from tests.process.websocket_client import WebSocket
 
 PACKAGE = "tests.process.frameworks"
 UPLOAD = bytes(range(256)) * 4000  # more than a window of the wire, less than what frameworks take for one body
@@ -50,15 +49,13 @@ def check_http(client: httpx.Client, path: str, protocol: str) -> None:
 
 def check_websocket(port: int, context: ssl.SSLContext) -> None:
     """Two messages there and back, and a close that says why."""
-    with connect(f"wss://localhost:{port}/ws", ssl=context, proxy=None, open_timeout=DEADLINE) as websocket:
+    with WebSocket(port, context, "/ws") as websocket:
         for word in ("one", "two"):
             websocket.send(word)
-            assert websocket.recv(DEADLINE) == word.upper()
+            assert websocket.receive_text() == word.upper()
         websocket.send("bye")
-        with pytest.raises(ConnectionClosedError) as closed:
-            websocket.recv(DEADLINE)
-    assert closed.value.rcvd is not None
-    assert closed.value.rcvd.code == 4001
+        close = websocket.receive()
+    assert (close.opcode, Close.parse(close.data).code) == (Opcode.CLOSE, 4001)
 
 
 def check_websocket_over_http2(server: Server, authority: Authority) -> None:
@@ -110,8 +107,8 @@ def test_framework_is_served_over_tls(target: str, package: str, authority: Auth
                     check_http(client, "/mounted", protocol)
                     assert client.get("/state").text == "from the lifespan"
         if is_wsgi:
-            with pytest.raises(InvalidStatus, match="403"):
-                check_websocket(port, authority.client_context())
+            with WebSocket(port, authority.client_context(), "/ws", status=403):
+                pass
             with Http2Client(server, authority) as client:
                 assert Socket(client, "/ws").answer.status == 403
         else:

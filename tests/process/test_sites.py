@@ -15,12 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
-from websockets.sync.client import connect
 
 from edge import control
 from tests.process.load import Load
 from tests.process.server import ROOT, Authority, Server, clean_environment, wait_until
 from tests.process.test_control import status
+from tests.process.websocket_client import WebSocket
 
 APP = """
 import asyncio, os, sys
@@ -207,9 +207,9 @@ def test_other_server_gets_requests_as_an_application_does(tmp_path: Path, autho
                     upload = client.post("/service/up", content=iter([b"x" * 100_000] * 20))
                     assert upload.text.splitlines()[:5] == ["service", "POST", "/up", "", "2000000"]
                     assert client.get("/").text.splitlines()[0] == "shop"
-            with connect(f"wss://localhost:{server.port}/service/ws", ssl=authority.client_context()) as socket_:
-                socket_.send("hello")
-                assert socket_.recv() == "service hello"
+            with WebSocket(server.port, authority.client_context(), "/service/ws") as websocket:
+                websocket.send("hello")
+                assert websocket.receive_text() == "service hello"
 
             def upstream() -> dict[str, Any]:
                 [edge] = status(tmp_path)["edges"]

@@ -9,11 +9,11 @@ import base64
 import contextlib
 import json
 import re
+import select
 import socket
 import ssl
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -31,6 +31,7 @@ from edge_certs.trust.clients import CLIENTS
 from tests.certs.forge import AUTHORITY, forge
 from tests.process.server import DEADLINE, clean_environment
 from tests.process.tls_proxy import (
+    STEP,
     InterceptingProxy,
     Listener,
     encrypted,
@@ -343,12 +344,7 @@ def test_proxy_that_is_reached_by_tls_is_told_user_and_password_once_its_root_wa
             heads.append(client.recv(65536))
             client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
             with socket.create_connection(("127.0.0.1", network.public_port)) as plain:
-                back = threading.Thread(target=_copy, args=(plain, client))
-                back.start()
-                _copy(client, plain)
-                with contextlib.suppress(OSError):
-                    plain.shutdown(socket.SHUT_RDWR)
-                back.join()
+                _relay(client, plain)
 
     secret = base64.b64encode(b"me:secret")
     target = f"localhost:{network.public_port}"
@@ -365,8 +361,14 @@ def test_proxy_that_is_reached_by_tls_is_told_user_and_password_once_its_root_wa
     assert b"\r\nProxy-Authorization: Basic " + secret + b"\r\n\r\n" in heads[0]
 
 
-def _copy(source: socket.socket, target: socket.socket) -> None:
-    """Until either of them is gone."""
-    with contextlib.suppress(OSError):
-        while data := source.recv(65536):
-            target.sendall(data)
+def _relay(client: ssl.SSLSocket, site: socket.socket) -> None:
+    """Carry bytes both ways until either is gone, in one thread: an SSLSocket is not for two at once."""
+    while client.pending() or select.select([client, site], [], [], STEP)[0]:
+        for source, target in ((client, site), (site, client)):
+            source.setblocking(False)
+            with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+                data = source.recv(65536)
+                if not data:
+                    return
+                target.settimeout(STEP)
+                target.sendall(data)
