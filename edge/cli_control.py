@@ -34,7 +34,7 @@ def status_command(as_json: bool, pid_file: str | None) -> None:
 def reload_command(pid_file: str | None) -> None:
     """Read settings, certificates and code again, and replace the workers; returns when all are new."""
     workers = control.reload(os.environ, pid_file)
-    click.echo(f"reloaded: {count_of(workers, 'worker')}")
+    click.echo(f"reloaded: {count_of(workers, 'worker')}" if workers else "reloaded: no application runs here")
 
 
 @click.command("scale")

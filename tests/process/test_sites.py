@@ -300,7 +300,8 @@ def test_reload_without_any_application_is_over_when_edges_have_it(tmp_path: Pat
             "edge: no application is served here, so there are no workers to scale\n"
         )
         (tmp_path / "edge.toml").write_text(text.replace("/old", "/new"))
-        assert reload(tmp_path) == ""
+        done = edge(tmp_path, "reload")
+        assert (done.returncode, done.stdout) == (0, "reloaded: no application runs here\n")
         assert httpx.get(f"http://127.0.0.1:{server.port}/").headers["location"] == "/new"
         # The first application may come by a reload, and the last one leave.
         write_apps(tmp_path, "shop")
