@@ -44,7 +44,8 @@ def _check(*, as_json: bool, imports: bool, **options: Any) -> int:
 
 
 def _show(settings: ServeSettings, facts: Facts, findings: list[Finding]) -> None:
-    from edge.preview import describe_limits, describe_trust, hosts_of
+    from edge.cli_trust.output import printable
+    from edge.preview import describe_limits, describe_roots, describe_trust, hosts_of
 
     for address in facts.listening:
         click.echo(f"listening on {address}")
@@ -57,6 +58,8 @@ def _show(settings: ServeSettings, facts: Facts, findings: list[Finding]) -> Non
         click.echo(line)
     click.echo(f"limits: {describe_limits(settings)}")
     click.echo(f"trusted proxies: {describe_trust(settings)}")
+    for file in facts.outbound:
+        click.echo(f"outbound CA: {printable(describe_roots(file))}")
     for finding in findings:
         click.echo(f"{finding.level.value}: {finding.text}")
 
@@ -87,6 +90,7 @@ def _encode(settings: ServeSettings, facts: Facts, findings: list[Finding]) -> d
         "limits": dataclasses.asdict(settings.limits),
         "timeouts": dataclasses.asdict(settings.timeouts),
         "trusted_proxies": [str(network) for network in settings.forward.trusted_proxies],
+        "outbound_ca": [{"file": file.source.name, "subjects": list(file.subjects)} for file in facts.outbound],
         "findings": [{"level": finding.level.value, "text": finding.text} for finding in findings],
     }
 

@@ -2,11 +2,12 @@
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge.cpus import allowed_cpus
 from edge.errors import ConfigError
 from edge.net.address import Address
-from edge.options import Kind, account, addresses, computed, count, file, seconds, setting, size, switch
+from edge.options import Kind, account, addresses, computed, count, file, files, seconds, setting, size, switch
 
 # A worker is 25 to 30 MB: more than this on one machine is a typing error.
 MAX_PROCESSES = 1024
@@ -103,6 +104,13 @@ class RunSettings:
     )
     group: str = setting(
         "", account(), "--group", "-g", shown="that of --user", help="their group, besides those of --user"
+    )
+    outbound_ca: tuple[Path, ...] = setting(
+        (),
+        files(),
+        "--outbound-ca",
+        shown="none",
+        help="root that this server trusts when it or its workers call out, besides all others; repeatable",
     )
     health: bool = setting(True, switch(), "--health", help="answer /.edge/health and /.edge/ready")
     folder: str = setting(

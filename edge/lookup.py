@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import json
 import os
@@ -10,7 +11,8 @@ import resource
 import ssl
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -29,6 +31,7 @@ from edge.errors import ConfigError
 from edge.net.listener import account_number, planned_addresses
 from edge.preview import CertificateFacts, Facts
 from edge.sites import load_guards
+from edge.trust import Outbound
 from edge.upstream.trust import load_upstream_trust
 from edge.workers import Plan, plans_for, worker_settings
 from edge_backend.errors import LoadError
@@ -37,6 +40,7 @@ from edge_certs.errors import CertificateError
 from edge_certs.files import edge_home
 from edge_certs.inspection import Presented, Severity, inspect_chain
 from edge_certs.known_roots import read_known_roots
+from edge_certs.trust.root_files import RootFile, read_root_files
 from edge_certs.x509 import parse_chain, read_certificate
 
 T = TypeVar("T")
@@ -49,20 +53,19 @@ def look_up(settings: ServeSettings, environ: Mapping[str, str], now: datetime, 
     for files in settings.tls.certificates:
         found = _try(problems, partial(_certificate, files, settings, environ, now))
         certificates += [found] if found is not None else []
+    outbound = _try(problems, lambda: read_root_files(settings.run.outbound_ca, now)) or ()
     listen = settings.listen
     has_certificate = bool(settings.tls.certificates or settings.acme.certificates)
     for check in (
         lambda: keeper_settings(settings.acme, edge_home(environ), settings.logs.level),
         lambda: load_guards(settings.sites),
-        lambda: load_upstream_trust(settings.sites, environ),
+        lambda: load_upstream_trust(settings.sites, environ, [file.source for file in outbound]),
         lambda: _look_at_places(settings),
         lambda: _look_at_log_config(settings.logs.config),
     ):
         _try(problems, check)
     problems += _accounts(listen)
-    plans = _try(problems, lambda: plans_for(settings)) or {}
-    imported = [try_import(plan) for plan in plans.values()] if imports else []
-    problems += [each.problem for each in imported if each.problem]
+    imported = _look_at_applications(problems, settings, outbound, imports=imports)
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     spool = os.statvfs(settings.spool.folder)
     return Facts(
@@ -74,6 +77,7 @@ def look_up(settings: ServeSettings, environ: Mapping[str, str], now: datetime, 
         spool_room=spool.f_blocks * spool.f_frsize,
         openssl=ssl.OPENSSL_VERSION_INFO[:2],
         file_senders=tuple(dict.fromkeys(file for each in imported for file in each.file_senders)),
+        outbound=outbound,
     )
 
 
@@ -83,6 +87,18 @@ class Imported:
 
     problem: str
     file_senders: tuple[str, ...] = ()
+
+
+def _look_at_applications(
+    problems: list[str], settings: ServeSettings, outbound: Sequence[RootFile], *, imports: bool
+) -> list[Imported]:
+    with contextlib.ExitStack() as stack:
+        # What the run directory is for workers; without roots of the server's own, nothing is written there.
+        folder = stack.enter_context(tempfile.TemporaryDirectory()) if outbound else ""
+        plans = _try(problems, lambda: plans_for(settings, None, Outbound(Path(folder), outbound))) or {}
+        imported = [try_import(plan) for plan in plans.values()] if imports else []
+    problems += [each.problem for each in imported if each.problem]
+    return imported
 
 
 def try_import(plan: Plan) -> Imported:

@@ -20,7 +20,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -29,7 +29,6 @@ from edge.commands import Commands
 from edge.config import ServeSettings
 from edge.control import ControlServer, Reply
 from edge.edges import Edge, Edges
-from edge.envfile import without_secrets
 from edge.errors import EdgeError
 from edge.inquiry import Inquiry
 from edge.keeper import KeeperProcess
@@ -40,7 +39,7 @@ from edge.observe import Output, say
 from edge.orders import run_edge
 from edge.pools import Pools, start_error
 from edge.process import EdgeProcess
-from edge.reloading import Reading, of_edges, read_again
+from edge.reloading import Reading, of_edges
 from edge.rundir import RunDirectory
 from edge.served import ServedCertificates
 from edge.signals import STOPPING, Signals, reap_orphans
@@ -50,11 +49,10 @@ from edge.tls.contexts import TlsServer
 from edge.upgrade import Predecessor, Upgrade
 from edge.upstream.trust import UpstreamTrust
 from edge.watch import CodeWatch
-from edge.workers import plans_for
+from edge.workers import Plan
 from edge_backend.identity import Identity
 from edge_backend.pool import Settled
 from edge_certs.errors import CertificateError
-from edge_certs.settings import KeeperSettings
 
 logger = logging.getLogger("edge.master")
 
@@ -69,15 +67,16 @@ _NEVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What is made before anything runs: `reread` gives the settings of a reload, `predecessor` hands over to us."""
+    """What is made before anything runs: `read` gives what a reload reads, `predecessor` hands over to us."""
 
     settings: ServeSettings
-    reread: Callable[[], ServeSettings]
+    plans: Mapping[str, Plan]
+    read: Callable[[ServeSettings], Reading]
     listeners: list[Listener]  # those for `--metrics` among them
     tls: TlsServer | None
     trust: UpstreamTrust
     certificates: ServedCertificates
-    keeper: KeeperSettings | None
+    keeper: KeeperProcess
     run_dir: RunDirectory
     predecessor: Predecessor | None
     manager: ServiceManager
@@ -92,7 +91,7 @@ class Master:
     def __init__(self, parts: Parts) -> None:
         self.successor: int | None = None
         self._settings = settings = parts.settings
-        self._reread = parts.reread
+        self._read = parts.read
         self._listeners = [listener for listener in parts.listeners if not listener.is_metrics]
         self._tls = parts.tls
         self._trust = parts.trust
@@ -102,10 +101,9 @@ class Master:
         self._manager = parts.manager
         self._is_program = parts.is_program
         self._selector = selectors.DefaultSelector()
-        self._keeper = KeeperProcess(parts.keeper, without_secrets(os.environ))
+        self._keeper = parts.keeper
         self._identity = parts.identity
-        plans = plans_for(settings, parts.identity)
-        self._workers = Pools(plans, parts.run_dir.path, self._selector, self._workers_changed, self._settled)
+        self._workers = Pools(parts.plans, parts.run_dir.path, self._selector, self._workers_changed, self._settled)
         self._edges = Edges(self._selector, self._greet, self._leave, self._heard)
         self._metrics = MetricsServer(parts.listeners, self._selector, lambda: (self._status(), self._edges.counts()))
         listeners = [*self._listeners, *self._metrics.listeners]
@@ -313,7 +311,8 @@ class Master:
                 reply.refuse("settings not reloaded: the server is ending")
             return
         try:
-            found = read_again(self._reread, self._settings, self._certificates, self._identity)
+            found = self._read(self._settings)
+            found.outbound.publish()
         except Exception as error:  # whatever it is: the end of the master would end what serves
             what = "certificates" if isinstance(error, CertificateError) else "settings"
             reasons = "; ".join(str(error).splitlines())

@@ -13,6 +13,7 @@ from edge.config import ServeSettings
 from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, SitePlan, StaticPlan, UpstreamPlan
 from edge.options import MIB, show_size
 from edge.tls.sni import SiteNames
+from edge_certs.trust.root_files import RootFile
 
 # A certificate is renewed with a third of its time left: one with a week left is renewed by nobody.
 SOON = 7
@@ -68,6 +69,7 @@ class Facts:
     spool_room: int  # what the file system of the spool holds in all, in bytes
     openssl: tuple[int, int]
     file_senders: tuple[str, ...]  # files of applications that name a field by which the edge sends a file
+    outbound: tuple[RootFile, ...]  # what is trusted besides all others when the server or its workers call out
 
 
 def find_findings(settings: ServeSettings, facts: Facts) -> list[Finding]:
@@ -75,6 +77,7 @@ def find_findings(settings: ServeSettings, facts: Facts) -> list[Finding]:
     found = [
         *(Finding(Level.ERROR, text) for text in facts.problems),
         *(finding for each in facts.certificates for finding in _of_certificate(each, facts.now)),
+        *(Finding(Level.WARNING, remark) for file in facts.outbound for remark in file.remarks),
         *_of_certificates(settings, facts),
         *_of_hosts(settings, facts),
         *_of_settings(settings, facts),
@@ -124,6 +127,12 @@ def describe_trust(settings: ServeSettings) -> str:
     """Return whose word about clients is taken, in one line."""
     trusted = [*map(str, settings.forward.trusted_proxies), *["Unix sockets"] * settings.forward.trust_unix]
     return ", ".join(trusted) or "nobody"
+
+
+def describe_roots(file: RootFile) -> str:
+    """Return whose roots are in a file, in one line."""
+    first, *others = file.subjects
+    return f"{file.source.name}, {first}{f' and {len(others)} more' if others else ''}"
 
 
 def hosts_of(sites: Sequence[SitePlan]) -> list[str]:

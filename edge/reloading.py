@@ -6,12 +6,14 @@ import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from edge.config import ServeSettings
 from edge.config_sites import pool_key
 from edge.config_tls import TlsSettings
 from edge.errors import ConfigError
 from edge.served import Candidates, ServedCertificates
+from edge.trust import Outbound
 from edge.upstream.trust import UpstreamTrust, load_upstream_trust
 from edge.workers import Plan, plans_for
 from edge_backend.identity import Identity
@@ -25,22 +27,26 @@ class Reading:
     plans: Mapping[str, Plan]
     certificates: Candidates
     trust: UpstreamTrust
+    outbound: Outbound
 
 
 def read_again(
     reread: Callable[[], ServeSettings],
-    before: ServeSettings,
     certificates: ServedCertificates,
     identity: Identity | None,
+    folder: Path,
+    before: ServeSettings,
 ) -> Reading:
-    """Return what serves next; nothing changes by that.
+    """Return what serves next; nothing changes by that. `folder` is the run directory.
 
     Raises EdgeError, CertificateError, OSError or ValueError: some of it is wrong, or takes a restart.
     """
     settings = reread()
     _refuse_fixed(before, settings)
-    trust = load_upstream_trust(settings.sites, os.environ)
-    return Reading(settings, plans_for(settings, identity), certificates.read(settings.tls, settings.sites), trust)
+    outbound = Outbound.read(settings.run.outbound_ca, folder)
+    trust = load_upstream_trust(settings.sites, os.environ, outbound.sources)
+    plans = plans_for(settings, identity, outbound)
+    return Reading(settings, plans, certificates.read(settings.tls, settings.sites), trust, outbound)
 
 
 def of_edges(settings: ServeSettings) -> tuple[ServeSettings, list[object]]:

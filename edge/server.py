@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge.access_output import give_file, open_output
@@ -14,20 +15,25 @@ from edge.account import find_identity
 from edge.certificates import CertificateWatch, DevMaker, load_certificates, watched_files
 from edge.config import ServeSettings
 from edge.config_logs import LogSettings
+from edge.envfile import without_secrets
+from edge.keeper import KeeperProcess
 from edge.master import Master, Parts
 from edge.metrics import open_metrics
 from edge.net.inherited import take_listeners
 from edge.net.listener import Listener, close_listeners, open_listeners
 from edge.notify import ServiceManager
 from edge.observe import set_up_logging
+from edge.reloading import read_again
 from edge.rundir import run_directory
 from edge.served import ServedCertificates
 from edge.sites import guard_files, load_guards
 from edge.systemd import HandedSocket, parse_sockets, take_variables
 from edge.tls.contexts import TlsServer, offer_for
 from edge.tls.making import MadeSites
+from edge.trust import Outbound
 from edge.upgrade import Predecessor, stand_in
 from edge.upstream.trust import load_upstream_trust
+from edge.workers import plans_for
 from edge_backend.identity import Identity
 from edge_certs.x509 import Certificate
 
@@ -62,8 +68,9 @@ def serve(
     certificates = load_certificates(settings.tls, kept, is_start=True)
     watch.follow(certificates)
     tls, remarks = open_tls(settings, certificates, kept)
-    trust = load_upstream_trust(settings.sites, os.environ)
     with run_directory(settings.run.pid_file, identity) as run_dir, contextlib.ExitStack() as stack:
+        outbound = Outbound.read(settings.run.outbound_ca, run_dir.path)
+        trust = load_upstream_trust(settings.sites, os.environ, outbound.sources)
         has_certificate = bool(certificates)
         listeners, more = _listeners(settings, predecessor, handed, identity, has_certificate=has_certificate)
         remarks = [*more, *remarks]
@@ -74,10 +81,14 @@ def serve(
         if kept is not None and all(listener.tls for listener in listeners if not listener.is_metrics):
             kept = kept.without("http-01")
         served = ServedCertificates(settings.tls, tls, watch, kept, certificates, settings.sites)
-        keeper = kept.keeper if kept is not None else None
+        outbound.publish()
+        keeper = KeeperProcess(
+            kept.keeper if kept is not None else None, outbound.of_keeper(without_secrets(os.environ))
+        )
         parts = Parts(
             settings,
-            read_settings,
+            plans_for(settings, identity, outbound),
+            partial(read_again, read_settings, served, identity, run_dir.path),
             listeners,
             tls,
             trust,

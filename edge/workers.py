@@ -24,7 +24,7 @@ from edge.config_sites import AppPlan
 from edge.envfile import without_secrets
 from edge.errors import ConfigError
 from edge.observe import wants_colors
-from edge.trust import WorkerTrust, worker_trust
+from edge.trust import Outbound, WorkerTrust, worker_trust
 from edge_backend.identity import Identity
 from edge_backend.pool import (
     CRASH_WINDOW,
@@ -308,16 +308,18 @@ class Workers:
             logger.debug("worker %d: %s", number, how)
 
 
-def plans_for(settings: ServeSettings, identity: Identity | None = None) -> dict[str, Plan]:
+def plans_for(
+    settings: ServeSettings, identity: Identity | None = None, outbound: Outbound | None = None
+) -> dict[str, Plan]:
     """Return what the workers of each pool are started with, by the pool's key.
 
     Raises ConfigError: there is no such interpreter, or it cannot run as `identity`. CertificateError: what they are to
     trust cannot be read.
     """
-    return {key: _plan(settings, app, identity) for key, app in settings.applications.items()}
+    return {key: _plan(settings, app, identity, outbound) for key, app in settings.applications.items()}
 
 
-def _plan(settings: ServeSettings, app: AppPlan, identity: Identity | None) -> Plan:
+def _plan(settings: ServeSettings, app: AppPlan, identity: Identity | None, outbound: Outbound | None) -> Plan:
     if app.python and not os.access(app.python, os.X_OK):
         raise ConfigError(f"python = {app.python!r}: no program there; name an interpreter that has edge installed")
     # Bytecode is told from old bytecode by the second and the size: two changes within a second would be one.
@@ -328,7 +330,7 @@ def _plan(settings: ServeSettings, app: AppPlan, identity: Identity | None) -> P
     environ = without_secrets({**settings.variables, **os.environ, **user, **own})
     if identity is not None:
         refuse_unable(identity, app.python or sys.executable, environ)
-    return Plan(settings, app, worker_trust(environ, identity), identity)
+    return Plan(settings, app, worker_trust(environ, identity, outbound), identity)
 
 
 def _rules(plan: Plan) -> PoolRules:

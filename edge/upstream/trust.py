@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from edge.config_sites import SitePlan, UpstreamPlan
 from edge_certs.errors import CertificateError, naming, place
 from edge_certs.files import edge_home, read_file
-from edge_certs.trust.bundle import encode_bundle
+from edge_certs.trust.bundle import Source, encode_bundle
 from edge_certs.trust.outbound import outbound_context
 from edge_certs.trust.store import TrustStore
 from edge_certs.trust.variables import extra_sources
@@ -37,14 +37,16 @@ class UpstreamTrust:
         return self.contexts[plan.ca_root] if plan.has_tls else None
 
 
-def load_upstream_trust(sites: Sequence[SitePlan], environ: Mapping[str, str]) -> UpstreamTrust:
-    """Read the roots that https upstreams of the sites are checked with.
+def load_upstream_trust(
+    sites: Sequence[SitePlan], environ: Mapping[str, str], more: Sequence[Source] = ()
+) -> UpstreamTrust:
+    """Read the roots that https upstreams of the sites are checked with; `more` count where no `ca_root` is named.
 
     Raises CertificateError: some of them cannot be read.
     """
     targets = [route.target for site in sites for route in site.routes]
     named = sorted({plan.ca_root for plan in targets if isinstance(plan, UpstreamPlan) and plan.has_tls})
-    found = {path: _read_roots(path) if path else _known_roots(environ) for path in named}
+    found = {path: _read_roots(path) if path else _known_roots(environ, more) for path in named}
     for _, context in found.values():
         context.set_alpn_protocols(["http/1.1"])
     return UpstreamTrust(
@@ -64,15 +66,24 @@ def _read_roots(path: str) -> tuple[bytes, ssl.SSLContext]:
     return roots, context
 
 
-def _known_roots(environ: Mapping[str, str]) -> tuple[bytes, ssl.SSLContext]:
+def _known_roots(environ: Mapping[str, str], more: Sequence[Source]) -> tuple[bytes, ssl.SSLContext]:
     """Return the roots that are not public, and what trusts these and all public ones."""
     try:
         home = edge_home(environ)
     except CertificateError:
         # A container's user without an account or a home: nothing can have been added.
-        return b"", ssl.create_default_context()
+        return _default_roots(more)
     store = TrustStore(home)
     if not store.is_readable:
         logger.warning("trust: this user may not read %s; upstreams are checked without added roots", store.folder)
-        return b"", ssl.create_default_context()
-    return encode_bundle(extra_sources(home, environ)), outbound_context(home, environ)
+        return _default_roots(more)
+    return encode_bundle([*extra_sources(home, environ), *more]), outbound_context(home, environ, more=more)
+
+
+def _default_roots(more: Sequence[Source]) -> tuple[bytes, ssl.SSLContext]:
+    context, roots = ssl.create_default_context(), b""
+    if more:
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        roots = encode_bundle(more)
+        context.load_verify_locations(cadata=roots.decode("ascii"))
+    return roots, context

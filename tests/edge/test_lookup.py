@@ -129,6 +129,30 @@ def test_root_of_an_upstream_that_is_not_there_is_found(folder: Path, capsys: py
     assert "error: CA root nosuch.pem: no such file" in capsys.readouterr().out
 
 
+def test_root_for_calls_out_is_shown_and_trusted_by_the_import(
+    folder: Path, authority: trustme.CA, capsys: pytest.CaptureFixture[str]
+) -> None:
+    authority.cert_pem.write_to_path(str(folder / "corp.pem"))
+    line = (folder / "corp.pem").read_text().splitlines()[4]
+    (folder / "shop.py").write_text(
+        f"import os\nwith open(os.environ['SSL_CERT_FILE']) as file:\n    assert {line!r} in file.read()\n"
+        + APPLICATION
+    )
+    options = ["check", "shop:app", "--max-connections", "10", "--spool-max", "1MiB", "--outbound-ca", "corp.pem"]
+    assert cli.main(options) == 0
+    assert "outbound CA: corp.pem, OU=Testing CA #" in capsys.readouterr().out
+    assert cli.main([*options, "--json", "--no-import"]) == 0
+    [told] = json.loads(capsys.readouterr().out)["outbound_ca"]
+    assert (told["file"], len(told["subjects"])) == ("corp.pem", 1)
+    assert not (folder / "home").exists()
+
+
+def test_root_for_calls_out_that_is_of_no_use_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "corp.pem").write_text("garbage")
+    assert cli.main(["check", "shop:app", "--no-import", "--outbound-ca", "corp.pem"]) == 2
+    assert "error: outbound CA corp.pem: not PEM: no line" in capsys.readouterr().out
+
+
 def test_folder_that_cannot_be_read_is_found(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "public").mkdir()
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may read everything

@@ -10,11 +10,14 @@ from edge.preview import (
     Facts,
     Level,
     describe_limits,
+    describe_roots,
     describe_trust,
     find_findings,
     hosts_of,
 )
 from edge.toml_file import parse_document
+from edge_certs.trust.bundle import Source
+from edge_certs.trust.root_files import RootFile
 
 NOW = datetime(2026, 11, 21, tzinfo=UTC)
 GOOD = CertificateFacts(
@@ -36,6 +39,7 @@ FACTS = Facts(
     spool_room=2**40,
     openssl=(3, 5),
     file_senders=(),
+    outbound=(),
 )
 APP = '[application]\napp = "shop:app"\n'
 
@@ -220,6 +224,14 @@ def test_sites_are_described_with_their_routes() -> None:
         "  /one   upstream https://c:443",
         "  /gone  redirect to https://d.example/ (301)",
     ]
+
+
+def test_roots_for_calls_out_are_described_and_what_is_wrong_with_them_is_a_warning() -> None:
+    one = RootFile(Source("corp.pem", (b"1",)), ("CN=Corp",), ("outbound CA corp.pem: 'CN=Corp': no key usage",))
+    several = RootFile(Source("all.pem", (b"1", b"2", b"3")), ("CN=A", "CN=B", "CN=C"), ())
+    assert [describe_roots(one), describe_roots(several)] == ["corp.pem, CN=Corp", "all.pem, CN=A and 2 more"]
+    facts = dataclasses.replace(FACTS, outbound=(one, several))
+    assert findings(facts=facts) == [("warning", "outbound CA corp.pem: 'CN=Corp': no key usage")]
 
 
 def test_limits_and_trust_are_described() -> None:

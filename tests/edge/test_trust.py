@@ -4,16 +4,21 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import trustme
 
-from edge.trust import WorkerTrust, worker_trust
+from edge.trust import Outbound, WorkerTrust, worker_trust
 from edge_certs.errors import CertificateError
+from edge_certs.pem import parse_blocks
+from edge_certs.trust.outbound import outbound_context
 from edge_certs.trust.store import TrustStore
-from tests.certs.forge import AUTHORITY, NOW, forge, ordinary_user
+from tests.certs.forge import AUTHORITY, DAY, NOW, forge, ordinary_user
 
 ROOT = forge(extensions=[AUTHORITY])
+CORPORATE = trustme.CA().cert_pem.bytes()
 
 
 @pytest.fixture
@@ -69,3 +74,75 @@ def test_home_of_another_user_is_warned_of_and_the_start_goes_on(
 def test_user_without_a_home_has_added_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 4294967000)
     assert worker_trust({"LANG": "C"}) == WorkerTrust({"LANG": "C"}, "")
+
+
+@pytest.fixture
+def corporate(tmp_path: Path) -> Path:
+    path = tmp_path / "corp.pem"
+    path.write_bytes(CORPORATE)
+    return path
+
+
+def blocks(content: bytes) -> set[bytes]:
+    return {block.pem for block in parse_blocks(content)}
+
+
+def test_root_of_this_server_is_in_the_bundle_of_its_run_directory(
+    home: Path, corporate: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = sorted(home.rglob("*"))
+    outbound = Outbound.read([corporate], tmp_path / "run")
+    with caplog.at_level(logging.INFO, "edge.master"):
+        trust = worker_trust({"EDGE_HOME": str(home)}, None, outbound)
+    assert Path(trust.ca_bundle).parent == tmp_path / "run"
+    assert trust.environ["SSL_CERT_FILE"] == trust.environ["REQUESTS_CA_BUNDLE"] == trust.ca_bundle
+    assert blocks(CORPORATE) | blocks(ROOT.pem) < blocks(Path(trust.ca_bundle).read_bytes())
+    assert sorted(home.rglob("*")) == before
+    assert caplog.messages == [
+        f"trust: workers call out with 1 added roots and those of {corporate} and all public ones, in {trust.ca_bundle}"
+    ]
+
+
+def test_user_without_a_home_trusts_the_root_of_this_server(
+    corporate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outbound = Outbound.read([corporate], tmp_path / "run")
+    monkeypatch.setattr(os, "geteuid", lambda: 4294967000)
+    trust = worker_trust({"LANG": "C"}, None, outbound)
+    assert blocks(CORPORATE) < blocks(Path(trust.ca_bundle).read_bytes())
+
+
+def test_without_the_option_nothing_is_written_into_the_run_directory(tmp_path: Path) -> None:
+    environ = {"EDGE_HOME": str(tmp_path / "home")}
+    outbound = Outbound.read([], tmp_path)
+    outbound.publish()
+    assert worker_trust(environ, None, outbound) == WorkerTrust(environ, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_process_that_renews_certificates_trusts_what_is_published_now(corporate: Path, tmp_path: Path) -> None:
+    home, own = tmp_path / "home", tmp_path / "own.pem"
+    own.write_bytes(trustme.CA().cert_pem.bytes())
+    outbound = Outbound.read([corporate], tmp_path / "run")
+    environ = outbound.of_keeper({"EDGE_TRUST_MERGED": str(own), "LANG": "C"})
+    assert environ["LANG"] == "C"
+
+    def count() -> int:
+        return len(outbound_context(home, environ).get_ca_certs())
+
+    without = count()
+    outbound.publish()
+    assert count() == without + 1
+    Outbound(tmp_path / "run").publish()
+    assert count() == without
+    assert without == len(outbound_context(home, {"EDGE_TRUST_MERGED": str(own)}).get_ca_certs())
+
+
+def test_what_is_wrong_with_a_root_and_leaves_it_of_use_is_logged(
+    corporate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    today = datetime.now(UTC)
+    corporate.write_bytes(forge(extensions=[AUTHORITY], dates=(today - DAY, today + DAY)).pem)
+    monkeypatch.setattr("sys.version_info", (3, 13))
+    Outbound.read([corporate], tmp_path / "run")
+    assert f"outbound CA {corporate}: 'CN=Shop.Example': no key usage: Python 3.13" in caplog.text

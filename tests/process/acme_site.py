@@ -31,12 +31,13 @@ ORDER_TIMEOUT = 60.0
 
 @dataclass
 class Site:
-    """Pebble, and the ports at which it looks for answers."""
+    """Pebble, the ports at which it looks for answers, and the option by which servers trust its own certificate."""
 
     authority: Pebble
     folder: Path
     http: int
     tls: int
+    trusted_by: str = "--acme-ca-root"
 
     @contextmanager
     def serve(self, folder: Path, *options: str, **environ: str) -> Iterator[Server]:
@@ -48,7 +49,7 @@ class Site:
     @contextmanager
     def serve_elsewhere(self, folder: Path, *options: str, **environ: str) -> Iterator[Server]:
         """Serve with these options, at ports that they name."""
-        authority = ("--acme-directory", self.authority.directory, "--acme-ca-root", str(self.authority.ca_file))
+        authority = ("--acme-directory", self.authority.directory, self.trusted_by, str(self.authority.ca_file))
         with running(folder, APP, *authority, *options, environ=environ) as server:
             yield server
 

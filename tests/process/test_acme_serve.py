@@ -11,7 +11,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,8 +48,11 @@ def get(site: Site, name: str) -> str:
 # The challenges.
 
 
-@pytest.mark.parametrize("kind", ["http-01", "tls-alpn-01"])
-def test_placeholder_serves_until_the_first_certificate_is_there(site: Site, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(("kind", "trusted_by"), [("http-01", "--acme-ca-root"), ("tls-alpn-01", "--outbound-ca")])
+def test_placeholder_serves_until_the_first_certificate_is_there(
+    site: Site, tmp_path: Path, kind: str, trusted_by: str
+) -> None:
+    site = replace(site, trusted_by=trusted_by)
     name = f"{kind}.test"
     wanted = ("--acme", f"{name},www.{name}", "--acme", "127.0.0.1", "--acme", BLOCKED)
     with site.serve(tmp_path, *wanted, "--acme-challenge", kind, EDGE_EDGES="2") as server:

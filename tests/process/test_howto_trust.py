@@ -98,7 +98,7 @@ def test_page_leads_from_the_error_to_the_cure(tmp_path: Path) -> None:
                     assert reader.serve(command) == "ok"
                 else:
                     assert masked(reader.type(command)) == masked(output), command
-    assert typed == 11
+    assert typed == 12
 
 
 def test_table_names_every_variable() -> None:

@@ -181,7 +181,7 @@ def diagnose_workers(workers: Iterable[Worker], bundles: Sequence[str]) -> Itera
     """Yield the workers that do not call out with today's roots; `bundles` are edge's, none when no root was added."""
     for worker in workers:
         subject = f"worker {worker.pid}"
-        if bundles and worker.bundle not in bundles:
+        if bundles and worker.bundle not in bundles and not worker.is_of_server:
             text = "was started before a root was added"
         elif bundles and worker.is_outdated:
             text = "was started before the roots changed, and its libraries may hold the old ones"

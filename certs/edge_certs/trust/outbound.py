@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import platform
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edge_certs.errors import CertificateError
+from edge_certs.trust.bundle import Source
 from edge_certs.trust.variables import merged_bundle
 
 # They have no file with their roots that is kept up to date; truststore asks them.
 SYSTEMS_WITH_VERIFIER = ("Darwin", "Windows")
 
 
-def outbound_context(home: Path, environ: Mapping[str, str], system: str = "") -> ssl.SSLContext:
-    """Return a client's context with the public roots, those that `environ` names and those that were added.
+def outbound_context(
+    home: Path, environ: Mapping[str, str], system: str = "", more: Sequence[Source] = ()
+) -> ssl.SSLContext:
+    """Return a client's context with the public roots, those that `environ` names, those that were added, and `more`.
 
     `system` is the name of the operating system, this one's by default. Build it once and keep it: it costs 20 ms.
 
@@ -29,12 +32,12 @@ def outbound_context(home: Path, environ: Mapping[str, str], system: str = "") -
         import truststore
 
         context: ssl.SSLContext = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        return _with_roots(context, merged_bundle(home, environ, "none"))
+        return _with_roots(context, merged_bundle(home, environ, "none", more))
     # Not create_default_context(), which would add what SSL_CERT_FILE names in place of what it stands beside.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # An intermediate that was added is to be enough, as it is for Python 3.13.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return _with_roots(context, merged_bundle(home, environ, "both"))
+    return _with_roots(context, merged_bundle(home, environ, "both", more))
 
 
 def _with_roots(context: ssl.SSLContext, bundle: bytes) -> ssl.SSLContext:

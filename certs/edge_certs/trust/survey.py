@@ -22,7 +22,7 @@ from edge_certs.pem import DER_SEQUENCE, parse_blocks
 from edge_certs.trust.anchors import TRUSTED_LABEL, certificate_der
 from edge_certs.trust.bundle import HASHED_NAME, MAX_BUNDLE_SIZE
 from edge_certs.trust.toolsettings import Setting
-from edge_certs.trust.variables import BUNDLE_VARIABLES, EXTRA_VARIABLES, MERGED_VARIABLE, parse_merged
+from edge_certs.trust.variables import BUNDLE_VARIABLES, EXTRA_VARIABLES, MERGED_VARIABLE, OF_SERVER, parse_merged
 from edge_certs.x509 import CERTIFICATE_LABELS
 
 # Each switches the verification of certificates off, with the values that do.
@@ -74,11 +74,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """A process that `edge serve` started: the bundle that its variables name, and whether that changed since."""
+    """A process that `edge serve` started: the bundle that its variables name, and whether that changed since.
+
+    `is_of_server`: its server made the bundle for itself, and does not change it.
+    """
 
     pid: int
     bundle: str
     is_outdated: bool
+    is_of_server: bool = False
 
 
 def read_place(name: str, path: Path) -> Place:
@@ -158,7 +162,7 @@ def read_workers(proc: Path, home: Path, booted_at: float) -> list[Worker]:
             if b"edge_backend" in (folder / "cmdline").read_bytes().split(b"\0"):
                 environ = _environ(folder)
                 if edge_home(environ) == home:
-                    found.append(_worker(folder, environ.get("SSL_CERT_FILE", ""), booted_at))
+                    found.append(_worker(folder, environ.get("SSL_CERT_FILE", ""), home, booted_at))
         except (OSError, CertificateError):
             continue  # gone meanwhile, or another user's
     return found
@@ -173,14 +177,26 @@ def _environ(folder: Path) -> dict[str, str]:
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in (item.partition(b"=") for item in items)}
 
 
-def _worker(folder: Path, bundle: str, booted_at: float) -> Worker:
+def _worker(folder: Path, bundle: str, home: Path, booted_at: float) -> Worker:
     # proc_pid_stat(5): the 22nd field, of which the second may hold spaces, is the start in ticks since the boot.
     started_at = booted_at + int((folder / "stat").read_text().rpartition(")")[2].split()[19]) / TICKS
+    is_of_server = False
     try:
-        is_outdated = os.stat(bundle).st_mtime > started_at
+        with open(bundle, "rb", opener=lambda text, flags: os.open(text, flags | os.O_NONBLOCK)) as file:
+            is_of_server = file.read(len(OF_SERVER)) == OF_SERVER
+            changed_at = os.fstat(file.fileno()).st_mtime
+        # What was added or removed since it was made is not in it, whenever the worker was started.
+        is_outdated = _changed_at(home / "trust/state.json") > changed_at if is_of_server else changed_at > started_at
     except OSError:
         is_outdated = True
-    return Worker(int(folder.name), bundle, is_outdated)
+    return Worker(int(folder.name), bundle, is_outdated, is_of_server)
+
+
+def _changed_at(path: Path) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
 
 
 def _read_folder(name: str, path: Path) -> Place:

@@ -50,6 +50,9 @@ _ESCAPED_SEPARATOR = f"%{ord(os.pathsep):02X}"
 # The first line of each bundle that variables name: what is needed to write it anew without that environment.
 RECIPE = b"# edge trust recipe: "
 
+# The first line of a bundle of one server, which that server alone writes.
+OF_SERVER = b"# edge serve: the roots of one server, with those of its --outbound-ca\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Trust:
@@ -81,12 +84,12 @@ class _Own:
     remarks: tuple[str, ...]
 
 
-def merged_bundle(home: Path, environ: Mapping[str, str], base: str) -> bytes:
-    """Return the bundle of the roots of `base`, those that `environ` names and those that were added.
+def merged_bundle(home: Path, environ: Mapping[str, str], base: str, more: Sequence[Source] = ()) -> bytes:
+    """Return the bundle of the roots of `base`, those that `environ` names, those that were added, and `more`.
 
     Raises CertificateError: the roots of `base` or those that were added cannot be read.
     """
-    return encode_bundle(merged_sources(home, environ, base))
+    return encode_bundle([*merged_sources(home, environ, base), *more])
 
 
 def merged_sources(home: Path, environ: Mapping[str, str], base: str) -> list[Source]:
@@ -110,12 +113,23 @@ def write_trust(home: Path, environ: Mapping[str, str], base: str = "both") -> T
     recipe = _Recipe(base, own.paths)
     bundle, extra = _paths(store, recipe)
     has_extra = _bring_up_to_date(store, recipe, public, own)
-    variables = dict.fromkeys(BUNDLE_VARIABLES, str(bundle))
-    if has_extra:
-        variables |= dict.fromkeys(EXTRA_VARIABLES, str(extra))
-    if own.paths:
-        variables[MERGED_VARIABLE] = encode_merged(own.paths)
-    return Trust(variables, bundle, extra if has_extra else None, own.remarks)
+    return _trust(bundle, extra if has_extra else None, own)
+
+
+def write_server_trust(folder: Path, home: Path, environ: Mapping[str, str], more: Sequence[Source]) -> Trust:
+    """Write the merged bundle with `more` into `folder`, for one server, and return what names it.
+
+    Nothing is written under `home`. A file has its content's hash in its name: what was written before stays as it is
+    for who reads it.
+
+    Raises CertificateError: as `merged_bundle`, or the folder cannot be written.
+    """
+    store = TrustStore(home)
+    public = read_base("both")
+    own = _read_own(_own_paths(environ, store.folder), public)
+    added = [*own.sources, *_added(store), *more]
+    bundle = _write_named(folder, "bundle", OF_SERVER + encode_bundle([*public, *added]))
+    return _trust(bundle, _write_named(folder, "extra", OF_SERVER + encode_bundle(added)), own)
 
 
 def own_sources(home: Path, environ: Mapping[str, str]) -> tuple[Source, ...]:
@@ -194,6 +208,22 @@ def parse_merged(value: str) -> list[str]:
     """Return the files in a value of `MERGED_VARIABLE`."""
     escaped = filter(None, value.split(os.pathsep))
     return [path.replace(_ESCAPED_SEPARATOR, os.pathsep).replace("%25", "%") for path in escaped]
+
+
+def _trust(bundle: Path, extra: Path | None, own: _Own) -> Trust:
+    variables = dict.fromkeys(BUNDLE_VARIABLES, str(bundle))
+    if extra is not None:
+        variables |= dict.fromkeys(EXTRA_VARIABLES, str(extra))
+    if own.paths:
+        variables[MERGED_VARIABLE] = encode_merged(own.paths)
+    return Trust(variables, bundle, extra, own.remarks)
+
+
+def _write_named(folder: Path, name: str, content: bytes) -> Path:
+    path = folder / f"{name}-{sha256(content).hexdigest()[:12]}.pem"
+    # Also when it is there: its age says how old the roots in it are.
+    write_public(path, content)
+    return path
 
 
 def _recipes(folder: Path) -> list[_Recipe]:

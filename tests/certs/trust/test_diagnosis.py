@@ -222,6 +222,8 @@ def test_root_that_ends_within_a_month_is_named(days: int, is_named: bool) -> No
     [
         (Worker(7, "/t/bundle.pem", False), ["/t/bundle.pem"], None),
         (Worker(7, "", True), [], None),
+        (Worker(7, "/run/b.pem", False, is_of_server=True), ["/t/bundle.pem"], None),
+        (Worker(7, "/run/b.pem", True, is_of_server=True), ["/t/bundle.pem"], "was started before the roots changed"),
         (Worker(7, "/own.pem", True), ["/t/bundle.pem"], "was started before a root was added"),
         (Worker(7, "/t/b.pem", True), ["/t/b.pem"], "was started before the roots changed, and its libraries may hold"),
     ],

@@ -83,6 +83,12 @@ def test_root_that_was_added_counts_beside_the_verifier(system: str, authority: 
     assert connects(authority, outbound_context(tmp_path, {}, system))
 
 
+@pytest.mark.parametrize("system", ["Linux", "Darwin"])
+def test_root_that_is_given_is_trusted_besides(system: str, authority: trustme.CA, file: Path, tmp_path: Path) -> None:
+    given = [bundle.read_source("corp", file)]
+    assert connects(authority, outbound_context(tmp_path, {}, system, given))
+
+
 def test_damaged_store_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "trust").mkdir()
     (tmp_path / "trust/state.json").write_text("{")

@@ -9,6 +9,7 @@ import pytest
 
 from edge_certs.trust.survey import (
     Condition,
+    Worker,
     changed_certifi,
     read_place,
     read_variables,
@@ -16,6 +17,7 @@ from edge_certs.trust.survey import (
     switched_off,
     writable_by_others,
 )
+from edge_certs.trust.variables import OF_SERVER
 from tests.certs.forge import AUTHORITY, NOBODY, forge, ordinary_user
 
 ROOT = forge(extensions=[AUTHORITY])
@@ -166,6 +168,23 @@ def test_workers_of_this_home_are_read_from_proc(tmp_path: Path) -> None:
     (proc / "11").mkdir()
     found = [(item.pid, item.bundle, item.is_outdated) for item in read_workers(proc, home, 1000.0)]
     assert found == [(5, str(bundle), True), (7, str(bundle), False), (8, "", True)]
+
+
+@pytest.mark.parametrize(("state_at", "is_outdated"), [(None, False), (1999, False), (2001, True)])
+def test_worker_with_a_bundle_of_its_server_is_as_old_as_that(
+    state_at: int | None, is_outdated: bool, tmp_path: Path
+) -> None:
+    proc, bundle, state = tmp_path / "proc", tmp_path / "bundle.pem", tmp_path / "home/trust/state.json"
+    bundle.write_bytes(OF_SERVER + b"and roots")
+    os.utime(bundle, (2000, 2000))
+    if state_at is not None:
+        state.parent.mkdir(parents=True)
+        state.touch()
+        os.utime(state, (state_at, state_at))
+    environ = f"SSL_CERT_FILE={bundle}\0EDGE_HOME={tmp_path / 'home'}\0".encode()
+    # Started long after both: it took the place of one that died.
+    process(proc, 5, b"python\0-P\0-m\0edge_backend\0", environ, 9999 * os.sysconf("SC_CLK_TCK"))
+    assert read_workers(proc, tmp_path / "home", 1000.0) == [Worker(5, str(bundle), is_outdated, is_of_server=True)]
 
 
 def test_without_proc_there_are_no_workers(tmp_path: Path) -> None:

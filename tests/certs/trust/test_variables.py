@@ -17,11 +17,13 @@ from edge_certs.trust.store import TrustStore
 from edge_certs.trust.variables import (
     BUNDLE_VARIABLES,
     EXTRA_VARIABLES,
+    OF_SERVER,
     encode_merged,
     merged_bundle,
     parse_merged,
     refresh_bundles,
     stale_bundles,
+    write_server_trust,
     write_trust,
 )
 from tests.certs.forge import AUTHORITY, NOW, Forged, forge
@@ -328,3 +330,33 @@ def test_folder_that_cannot_be_locked_is_an_error(home: Path) -> None:
     (home / "locks").touch()
     with pytest.raises(CertificateError, match=r"^cannot make folder .*locks: "):
         write_trust(home, {})
+
+
+def source_of(root: Forged) -> Source:
+    return Source("corp.pem", (root.certificate.public_bytes(Encoding.DER),))
+
+
+def test_bundle_of_one_server_has_its_roots_besides_all_others_and_lies_in_its_folder(
+    home: Path, own: str, tmp_path: Path
+) -> None:
+    before = sorted(home.rglob("*"))
+    trust = write_server_trust(tmp_path / "run", home, {"SSL_CERT_FILE": own}, [source_of(ANOTHER)])
+    assert holds(trust.bundle, ADDED, OWN, ANOTHER) == [True, True, True]
+    assert holds(trust.extra, ADDED, OWN, ANOTHER) == [True, True, True]
+    assert trust.bundle.read_bytes().count(b"BEGIN") > 100 > Path(str(trust.extra)).read_bytes().count(b"BEGIN")
+    assert {trust.bundle.parent, Path(str(trust.extra)).parent} == {tmp_path / "run"}
+    assert {trust.variables[name] for name in BUNDLE_VARIABLES} == {str(trust.bundle)}
+    assert {trust.variables[name] for name in EXTRA_VARIABLES} == {str(trust.extra)}
+    assert trust.variables["EDGE_TRUST_MERGED"] == own
+    assert trust.bundle.read_bytes().startswith(OF_SERVER)
+    assert trust.bundle.stat().st_mode & 0o777 == 0o644
+    assert (sorted(home.rglob("*")), refresh_bundles(home)) == (before, 1)
+
+
+def test_bundle_of_one_server_that_is_written_anew_leaves_the_one_before(home: Path, tmp_path: Path) -> None:
+    first = write_server_trust(tmp_path, home, {}, [source_of(OWN)])
+    again = write_server_trust(tmp_path, home, {}, [source_of(OWN)])
+    other = write_server_trust(tmp_path, home, {}, [source_of(ANOTHER)])
+    assert first == again != other
+    assert holds(first.bundle, OWN, ANOTHER) == [True, False]
+    assert holds(other.bundle, OWN, ANOTHER) == [False, True]

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from edge.config_sites import RedirectPlan, RoutePlan, SitePlan, UpstreamPlan
 from edge.options_sites import parse_upstream
 from edge.upstream.trust import load_upstream_trust
 from edge_certs.errors import CertificateError
+from edge_certs.trust.bundle import Source
 from edge_certs.trust.store import TrustStore
 from edge_certs.x509 import parse_chain
 
@@ -77,10 +79,37 @@ def test_file_of_no_use_is_refused_by_name(tmp_path: Path, content: str | None, 
         load_upstream_trust([site(plan("https://b:1", str(root)))], {})
 
 
-def test_user_without_a_home_has_the_roots_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def corporate() -> Source:
+    return Source("corp.pem", (parse_chain(trustme.CA().cert_pem.bytes())[0].public_bytes(Encoding.DER),))
+
+
+def roots_of(context: ssl.SSLContext | None) -> set[bytes]:
+    assert context is not None
+    return set(context.get_ca_certs(binary_form=True))
+
+
+def test_root_of_this_server_counts_where_no_other_is_named(tmp_path: Path, corporate: Source) -> None:
+    root, environ = tmp_path / "root.pem", {"EDGE_HOME": str(tmp_path / "home")}
+    trustme.CA().cert_pem.write_to_path(str(root))
+    named, known = plans = [plan("https://b:1", str(root)), plan("https://b:1")]
+    without = load_upstream_trust([site(*plans)], environ)
+    trust = load_upstream_trust([site(*plans)], environ, [corporate])
+    assert trust != without
+    assert roots_of(trust.context_for(known)) - roots_of(without.context_for(known)) == set(corporate.certificates)
+    assert roots_of(trust.context_for(named)) == roots_of(without.context_for(named))
+
+
+def test_user_without_a_home_has_the_roots_of_the_system(monkeypatch: pytest.MonkeyPatch, corporate: Source) -> None:
     monkeypatch.setattr("pwd.getpwuid", lambda _: (_ for _ in ()).throw(KeyError))
+    monkeypatch.setattr("os.geteuid", lambda: 4294967000)
     upstream = plan("https://b:1")
-    assert load_upstream_trust([site(upstream)], {}).context_for(upstream) is not None
+    without = load_upstream_trust([site(upstream)], {})
+    trust = load_upstream_trust([site(upstream)], {}, [corporate])
+    assert (without.roots, trust == without) == ({"": b""}, False)
+    assert set(corporate.certificates) == roots_of(trust.context_for(upstream)) - roots_of(
+        without.context_for(upstream)
+    )
 
 
 def test_store_of_somebody_else_is_told_and_left_alone(
