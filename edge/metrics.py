@@ -20,6 +20,7 @@ from edge.http.head import HeadLimits, HeadParser
 from edge.http.http1 import Http1Connection
 from edge.net.address import Address
 from edge.net.listener import Listener, open_listeners, start_listening
+from edge.net.stored import StoredSockets
 
 # A handful of scrapers, each with one connection at a time.
 MAX_SCRAPERS = 16
@@ -31,15 +32,19 @@ Figures = Callable[[], tuple[dict[str, Any], Counter[str]]]
 """What is known now: the status of docs/reference/control.md, and the counts of edge/counts.py."""
 
 
-def open_metrics(addresses: tuple[Address, ...], group: str = "") -> tuple[list[Listener], list[str]]:
+def open_metrics(
+    addresses: tuple[Address, ...], group: str = "", stored: StoredSockets | None = None
+) -> tuple[list[Listener], list[str]]:
     """Return bound sockets for scrapers, and remarks for the operator. `group` may connect to Unix sockets.
+
+    What is among `stored` is taken there.
 
     Raises ConfigError if an address cannot be bound.
     """
     if not addresses:
         return [], []
     listeners, remarks = open_listeners(
-        ListenSettings(binds=addresses, unix_group=group), has_certificate=False, dev=False
+        ListenSettings(binds=addresses, unix_group=group), has_certificate=False, dev=False, stored=stored
     )
     return [dataclasses.replace(listener, is_metrics=True) for listener in listeners], remarks
 

@@ -1,25 +1,33 @@
 """Tells the service manager how the server is (sd_notify(3)); nothing where none asks to be told.
 
 The master calls it: it serves (READY=1), reloads, ends, has a successor, or is sound. A datagram costs some
-microseconds and is sent when something changes, and at half of the watchdog's interval.
+microseconds and is sent when something changes, and at half of the watchdog's interval. Where the service manager keeps
+sockets for the next run (FDSTORE=1), it gets those that were opened here when they take connections: of one that is
+bound and does not listen it would think that its peer has hung up.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
+import select
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from edge.systemd import (
+    FDSTORE,
     NOTIFY_SOCKET,
     SYSTEMD_EXEC_PID,
     WATCHDOG_USEC,
     encode_notification,
     parse_notify_address,
+    parse_store_room,
     parse_watchdog,
 )
+
+logger = logging.getLogger("edge.notify")
 
 _NEVER = float("inf")
 # A successor is heard only when the service manager has been told of it, which its predecessor does within this time.
@@ -40,11 +48,16 @@ class ServiceManager:
         address = variables.get(NOTIFY_SOCKET, "")
         self._address = parse_notify_address(address) if address else ""
         self._interval = parse_watchdog(variables, os.getpid()) if address else 0.0
+        self._room = parse_store_room(variables) if address else 0
         started = {str(os.getpid()), str(os.getppid())} if is_successor else {str(os.getpid())}
         self.is_main = bool(address) and variables.get(SYSTEMD_EXEC_PID) in started
         """True if the service manager waits for this very process: then another may take its place."""
         self._is_unheard = is_successor
-        self._variables = {name: variables[name] for name in (NOTIFY_SOCKET, WATCHDOG_USEC) if name in variables}
+        known = (NOTIFY_SOCKET, WATCHDOG_USEC, FDSTORE)
+        self._variables = {name: variables[name] for name in known if name in variables}
+        self._unstored: dict[str, socket.socket] = {}
+        self.stored: set[str] = set()
+        """The names of the sockets that it keeps when this process ends."""
         self._is_ready = False
         self._reloads = 0
         self._status = ""
@@ -56,6 +69,34 @@ class ServiceManager:
         """What a successor has to be told the same by."""
         return {**self._variables, SYSTEMD_EXEC_PID: str(os.getpid())} if self.is_main else dict(self._variables)
 
+    def store(self, sockets: Mapping[str, socket.socket], stored: Iterable[str]) -> None:
+        """Have sockets kept for the next run under their names, from when it is ready; those of `stored` are by now."""
+        names = list(sockets)[: self._room]
+        self.stored = set(names).intersection(stored)
+        self._unstored = {name: sockets[name] for name in names if name not in self.stored}
+        if 0 < self._room < len(sockets):
+            logger.warning(
+                "FileDescriptorStoreMax=%d: %d sockets are open; after a restart the last ones are opened anew",
+                self._room,
+                len(sockets),
+            )
+
+    def forget(self, name: str) -> None:
+        """Have it close a socket that it has kept; when this returns, it has, or is not going to."""
+        self._send(FDSTOREREMOVE=1, FDNAME=name)
+        done, theirs = os.pipe()
+        try:
+            self._send((theirs,), BARRIER=1)
+        finally:
+            os.close(theirs)
+        try:
+            # It closes the other end when it has done what it was told before: sd_notify_barrier(3).
+            hangs_up = select.poll()
+            hangs_up.register(done, 0)
+            hangs_up.poll(SEND_TIMEOUT * 1000)
+        finally:
+            os.close(done)
+
     def tell(self, status: str, *, is_ready: bool) -> None:
         """How the server is. From when it first is ready, it is so until it reloads or ends."""
         if self._is_ready or not is_ready:
@@ -66,7 +107,7 @@ class ServiceManager:
         if self._is_unheard and self._address:
             self.deadline = time.monotonic() + HAND_OVER
             return
-        self._send(READY=1, STATUS=status)
+        self._announce()
         if self._interval:
             self.deadline = time.monotonic() + self._interval / 2
 
@@ -100,7 +141,7 @@ class ServiceManager:
             return
         if self._is_unheard:
             self._is_unheard = False
-            self._send(READY=1, STATUS=self._status)
+            self._announce()
         if not self._interval:
             self.deadline = _NEVER
             return
@@ -111,6 +152,13 @@ class ServiceManager:
             # What was missed is made up for as soon as all is well: there is half an interval left.
             self.deadline = now + self._interval / 8
 
+    def _announce(self) -> None:
+        for name, sock in self._unstored.items():
+            if self._send((sock.fileno(),), FDSTORE=1, FDNAME=name):
+                self.stored.add(name)
+        self._unstored.clear()
+        self._send(READY=1, STATUS=self._status)
+
     def _tell(self, status: str) -> None:
         if status == self._status or self._reloads:
             return
@@ -118,11 +166,13 @@ class ServiceManager:
         if not self._is_unheard:
             self._send(STATUS=status)
 
-    def _send(self, **values: object) -> None:
+    def _send(self, files: tuple[int, ...] = (), /, **values: object) -> bool:
         if not self._address:
-            return
+            return False
         # What it is not told of in time, it acts upon by its own rules.
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.settimeout(SEND_TIMEOUT)
             sock.connect(self._address)
-            sock.send(encode_notification(**values))
+            socket.send_fds(sock, [encode_notification(**values)], files)
+            return True
+        return False

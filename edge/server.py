@@ -21,13 +21,14 @@ from edge.master import Master, Parts
 from edge.metrics import open_metrics
 from edge.net.inherited import take_listeners
 from edge.net.listener import Listener, close_listeners, open_listeners
+from edge.net.stored import StoredSockets
 from edge.notify import ServiceManager
 from edge.observe import set_up_logging
 from edge.reloading import read_again
 from edge.rundir import run_directory
 from edge.served import ServedCertificates
 from edge.sites import guard_files, load_guards
-from edge.systemd import HandedSocket, parse_sockets, take_variables
+from edge.systemd import HandedSocket, parse_sockets, split_stored, take_variables
 from edge.tls.contexts import TlsServer, offer_for
 from edge.tls.making import MadeSites
 from edge.trust import Outbound
@@ -72,10 +73,10 @@ def serve(
         outbound = Outbound.read(settings.run.outbound_ca, run_dir.path)
         trust = load_upstream_trust(settings.sites, os.environ, outbound.sources)
         has_certificate = bool(certificates)
-        listeners, more = _listeners(settings, predecessor, handed, identity, has_certificate=has_certificate)
+        listeners, more = _listeners(settings, predecessor, handed, manager, identity, has_certificate=has_certificate)
         remarks = [*more, *remarks]
         # Where another server has them too, they and the files of Unix sockets are that one's to close.
-        stack.callback(lambda: close_listeners(listeners) if run_dir.is_current else None)
+        stack.callback(lambda: close_listeners(listeners, manager.stored) if run_dir.is_current else None)
         if predecessor is None:
             run_dir.take()
         if kept is not None and all(listener.tls for listener in listeners if not listener.is_metrics):
@@ -112,32 +113,41 @@ def _listeners(
     settings: ServeSettings,
     predecessor: Predecessor | None,
     handed: Sequence[HandedSocket],
+    manager: ServiceManager,
     identity: Identity | None,
     *,
     has_certificate: bool,
 ) -> tuple[list[Listener], list[str]]:
-    """Return the sockets that another server or the service manager hands over, or new ones, and remarks."""
+    """Return the sockets that another server or the service manager hands over, or new ones, and remarks.
+
+    `manager` is told what to keep for the next run, and to let go of what it has kept and nobody wants.
+    """
     # Who is of the group of edges and workers may connect to Unix sockets; and none of them can remove one.
     group = settings.listen.unix_group or ("" if identity is None else str(identity.gid))
-    if predecessor is not None:
-        listeners, remarks = predecessor.listeners, list[str]()
-    else:
-        listeners, remarks = _opened(settings, handed, group, has_certificate=has_certificate)
-    if any(listener.is_metrics for listener in listeners):
-        return listeners, remarks
-    opened, more = open_metrics(settings.run.metrics, group)
-    return [*listeners, *opened], [*remarks, *more]
+    of_units, of_earlier_run = split_stored(handed)
+    with contextlib.closing(StoredSockets(of_earlier_run, manager.forget)) as stored:
+        if predecessor is not None:
+            listeners, remarks = predecessor.listeners, list[str]()
+        else:
+            listeners, remarks = _opened(settings, of_units, stored, group, has_certificate=has_certificate)
+        if not any(listener.is_metrics for listener in listeners):
+            opened, more = open_metrics(settings.run.metrics, group, stored)
+            listeners, remarks = [*listeners, *opened], [*remarks, *more]
+        stored.give_up_rest()
+    known = stored.taken if predecessor is None else {listener.store_name for listener in predecessor.listeners}
+    manager.store({listener.store_name: listener.sock for listener in listeners if listener.store_name}, known)
+    return listeners, remarks
 
 
 def _opened(
-    settings: ServeSettings, handed: Sequence[HandedSocket], group: str, *, has_certificate: bool
+    settings: ServeSettings, handed: Sequence[HandedSocket], stored: StoredSockets, group: str, *, has_certificate: bool
 ) -> tuple[list[Listener], list[str]]:
     tls = has_certificate or settings.tls.dev
     listeners = take_listeners(handed, settings.listen, settings.run.metrics, tls=tls)
     if any(not listener.is_metrics for listener in listeners):
         return listeners, []
     wanted = dataclasses.replace(settings.listen, unix_group=group)
-    opened, remarks = open_listeners(wanted, has_certificate=has_certificate, dev=settings.tls.dev)
+    opened, remarks = open_listeners(wanted, has_certificate=has_certificate, dev=settings.tls.dev, stored=stored)
     return [*opened, *listeners], remarks
 
 

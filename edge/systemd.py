@@ -1,15 +1,18 @@
 """What a service manager says to a process and hears of it, by the protocols of systemd: variables and datagrams.
 
-sd_listen_fds(3) hands over sockets, sd_notify(3) is told how the service is, sd_watchdog_enabled(3) asks for a sign of
-life. Nothing here does I/O: edge/notify.py sends, edge/net/inherited.py opens.
+sd_listen_fds(3) hands over sockets, sd_notify(3) is told how the service is and keeps sockets for the next run,
+sd_watchdog_enabled(3) asks for a sign of life. Nothing here does I/O: edge/notify.py sends, edge/net/inherited.py and
+edge/net/stored.py open.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import quote
 
 from edge.errors import ConfigError
 
@@ -22,7 +25,17 @@ NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID = "NOTIFY_SOCKET", "WATCHDOG_USEC", "
 LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES = "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"
 # Whom the service manager started itself; the others above are for that process or for one that it stands for.
 SYSTEMD_EXEC_PID = "SYSTEMD_EXEC_PID"
-VARIABLES = (NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID, LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES, SYSTEMD_EXEC_PID)
+# How many sockets the service manager keeps between two runs: FileDescriptorStoreMax= of the unit.
+FDSTORE = "FDSTORE"
+VARIABLES = (
+    *(NOTIFY_SOCKET, WATCHDOG_USEC, WATCHDOG_PID, FDSTORE),
+    *(LISTEN_PID, LISTEN_FDS, LISTEN_FDNAMES, SYSTEMD_EXEC_PID),
+)
+
+# What the names begin with of those that it keeps for us: no socket unit of anybody's is called so.
+_STORED = "edge-listener="
+# systemd gives up on a longer name (FDNAME_MAX).
+MAX_NAME = 255
 
 Use = Literal["https", "http", "metrics"]
 USES: tuple[Use, ...] = ("https", "http", "metrics")
@@ -58,6 +71,29 @@ def parse_sockets(variables: Mapping[str, str], pid: int) -> tuple[HandedSocket,
     return tuple(
         HandedSocket(FIRST_SOCKET + index, names[index] if index < len(names) else "") for index in range(int(text))
     )
+
+
+def split_stored(sockets: Sequence[HandedSocket]) -> tuple[list[HandedSocket], list[HandedSocket]]:
+    """Return those of socket units, and those of an earlier run of ours that the service manager has kept."""
+    stored = [item for item in sockets if item.name.startswith(_STORED)]
+    return [item for item in sockets if item not in stored], stored
+
+
+def store_name(address: str) -> str:
+    """Return what the service manager calls the listener with this address, as long as it keeps it (FDNAME=)."""
+    name = _STORED + quote(address, safe="/[]@,# ")  # a colon would part two names in LISTEN_FDNAMES
+    return name if len(name) <= MAX_NAME else _STORED + hashlib.sha256(address.encode()).hexdigest()
+
+
+def parse_store_room(variables: Mapping[str, str]) -> int:
+    """Return how many sockets the service manager keeps for the next run; 0 if it keeps none.
+
+    Raises ConfigError: FDSTORE is not a number of sockets.
+    """
+    text = variables.get(FDSTORE, "0")
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise ConfigError(f"{FDSTORE}={text!r}: not a number of sockets; set FileDescriptorStoreMax= instead")
+    return int(text)
 
 
 def assign_uses(sockets: Sequence[HandedSocket], *, tls: bool) -> tuple[Use, ...]:

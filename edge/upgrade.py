@@ -180,6 +180,7 @@ def _describe(listener: Listener) -> dict[str, Any]:
         "public_port": listener.public_port,
         "owned_path": listener.owned_path,
         "is_metrics": listener.is_metrics,
+        "store_name": listener.store_name,
     }
 
 

@@ -11,13 +11,14 @@ import os
 import pwd
 import socket
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from edge.config_listen import ListenSettings
 from edge.errors import ConfigError
 from edge.net.address import Address, FdAddress, TcpAddress, UnixAddress
+from edge.net.stored import StoredSockets, tcp_name, tcp_name_of, unix_name
 
 HTTPS_PORT, HTTP_PORT, DEV_PORT, PLAIN_PORT = 443, 80, 8443, 8000
 # Where a default port goes that is not permitted.
@@ -35,7 +36,8 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 class Listener:
     """A bound socket. `public_port` is its TCP port, None on a Unix socket.
 
-    `owned_path` is the file that the socket made and that `close_listeners` removes.
+    `owned_path` is the file that the socket made and that `close_listeners` removes. `store_name` is what a service
+    manager that keeps sockets may keep it as (edge/net/stored.py); empty if it was not opened here.
     """
 
     sock: socket.socket
@@ -44,6 +46,7 @@ class Listener:
     public_port: int | None
     owned_path: str | None = None
     is_metrics: bool = False  # for `--metrics`, and for no client
+    store_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +82,28 @@ class _Other:
     tls: bool
 
 
-def open_listeners(settings: ListenSettings, *, has_certificate: bool, dev: bool) -> tuple[list[Listener], list[str]]:
+def open_listeners(
+    settings: ListenSettings, *, has_certificate: bool, dev: bool, stored: StoredSockets | None = None
+) -> tuple[list[Listener], list[str]]:
     """Return bound sockets, and remarks of one line each for the operator. `start_listening` is next.
 
     Without `binds`: with a certificate every interface on 443, and on 80 for plain HTTP unless `port` was
     chosen (8443 and 8080 where those are not permitted); with `dev` the loopback addresses on 8443; else plain
     HTTP on 127.0.0.1:8000. `http_binds` take the place of the plain listener. An empty host is IPv4 and IPv6 in
-    one socket, and so is `::` unless IPv4 addresses are bound to the same port.
+    one socket, and so is `::` unless IPv4 addresses are bound to the same port. What is among `stored` is taken there.
 
     Raises ConfigError if an address cannot be bound; everything bound before is closed again.
     """
+    stored = stored or StoredSockets((), lambda name: None)
     opened: list[Listener] = []
     moved: list[tuple[int, int]] = []
     with contextlib.ExitStack() as undo:
         undo.callback(lambda: close_listeners(opened))
         for wanted in _plan(settings, has_certificate=has_certificate, dev=dev):
             if isinstance(wanted, _Other):
-                opened.append(_open_other(wanted, settings))
+                opened.append(_open_other(wanted, settings, stored))
                 continue
-            listeners, port = _open_tcp(wanted)
+            listeners, port = _open_tcp(wanted, stored)
             opened += listeners
             if port != wanted.port:
                 moved.append((wanted.port, port))
@@ -129,11 +135,14 @@ def start_listening(listeners: Iterable[Listener], backlog: int) -> None:
             raise _refusal(listener.address, error) from error
 
 
-def close_listeners(listeners: Iterable[Listener]) -> None:
-    """Close the sockets and remove the files of the Unix sockets made here: for the process that opened them."""
+def close_listeners(listeners: Iterable[Listener], stored: Container[str] = ()) -> None:
+    """Close the sockets and remove the files of the Unix sockets made here: for the process that opened them.
+
+    The files of those whose `store_name` is among `stored` stay: they are open still, and who connects waits.
+    """
     for listener in listeners:
         listener.sock.close()
-        if listener.owned_path is not None:
+        if listener.owned_path is not None and listener.store_name not in stored:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(listener.owned_path)
 
@@ -199,20 +208,20 @@ def _who_may_connect(path: str) -> str:
     return f"{' and '.join(may) or 'nobody but root'} may connect (mode {mode:04o})"
 
 
-def _open_tcp(wanted: _Tcp) -> tuple[list[Listener], int]:
+def _open_tcp(wanted: _Tcp, stored: StoredSockets) -> tuple[list[Listener], int]:
     """Bind the hosts to the port, or to its unprivileged counterpart where it is movable and not permitted.
 
     Returns the port that was asked for in the end as well.
     """
     try:
-        socks = _bind_hosts(wanted)
+        socks = _bind_hosts(wanted, stored)
     except PermissionError as error:
         if wanted.movable:
-            return _open_tcp(replace(wanted, port=UNPRIVILEGED[wanted.port], movable=False))
+            return _open_tcp(replace(wanted, port=UNPRIVILEGED[wanted.port], movable=False), stored)
         raise _refusal(error.filename, error) from error
     except OSError as error:
         raise _refusal(error.filename, error) from error
-    return [_tcp_listener(sock, wanted.tls) for sock in socks], wanted.port
+    return [replace(_tcp_listener(sock, wanted.tls), store_name=tcp_name_of(sock)) for sock in socks], wanted.port
 
 
 def _tcp_listener(sock: socket.socket, tls: bool) -> Listener:
@@ -220,20 +229,20 @@ def _tcp_listener(sock: socket.socket, tls: bool) -> Listener:
     return Listener(sock, tls, str(TcpAddress(host, port)), port)
 
 
-def _bind_hosts(wanted: _Tcp) -> list[socket.socket]:
+def _bind_hosts(wanted: _Tcp, stored: StoredSockets) -> list[socket.socket]:
     """Return a bound socket for each address of the hosts. An OSError names the address as its `filename`."""
     endpoints = [endpoint for host in wanted.hosts for endpoint in _resolve(host, wanted.port, wanted.dual)]
     attempts = 1 if wanted.port else PORT_ATTEMPTS
     while True:
         attempts -= 1
         try:
-            return _bind_all(list(dict.fromkeys(endpoints)))
+            return _bind_all(list(dict.fromkeys(endpoints)), stored)
         except OSError as error:
             if error.errno != errno.EADDRINUSE or not attempts:
                 raise
 
 
-def _bind_all(endpoints: list[_Endpoint]) -> list[socket.socket]:
+def _bind_all(endpoints: list[_Endpoint], stored: StoredSockets) -> list[socket.socket]:
     """Bind them all to one port. Of several, those that this machine does not have are left out."""
     missing: OSError | None = None
     with contextlib.ExitStack() as undo:
@@ -241,7 +250,7 @@ def _bind_all(endpoints: list[_Endpoint]) -> list[socket.socket]:
         for endpoint in endpoints:
             port = bound[0].getsockname()[1] if bound else endpoint.port
             try:
-                bound.append(undo.enter_context(_bind(replace(endpoint, port=port))))
+                bound.append(undo.enter_context(_take_or_bind(replace(endpoint, port=port), stored)))
             except OSError as error:
                 if error.errno not in _NO_SUCH_ADDRESS:
                     raise
@@ -250,6 +259,18 @@ def _bind_all(endpoints: list[_Endpoint]) -> list[socket.socket]:
             raise missing
         undo.pop_all()
     return bound
+
+
+def _take_or_bind(endpoint: _Endpoint, stored: StoredSockets) -> socket.socket:
+    kept = stored.take(tcp_name(endpoint.host, endpoint.port, dual=endpoint.dual))
+    if kept is not None:
+        return kept
+    try:
+        return _bind(endpoint)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE or not stored.release(endpoint.port):
+            raise
+    return _bind(endpoint)
 
 
 def _bind(endpoint: _Endpoint) -> socket.socket:
@@ -299,30 +320,40 @@ def _has_ipv6() -> bool:
     return True
 
 
-def _open_other(wanted: _Other, settings: ListenSettings) -> Listener:
+def _open_other(wanted: _Other, settings: ListenSettings, stored: StoredSockets) -> Listener:
     try:
         if isinstance(wanted.address, UnixAddress):
-            return _open_unix(wanted.address, wanted.tls, settings)
+            return _open_unix(wanted.address, wanted.tls, settings, stored)
         return open_fd(wanted.address, wanted.tls)
     except OSError as error:
         raise _refusal(str(wanted.address), error) from error
 
 
-def _open_unix(address: UnixAddress, tls: bool, settings: ListenSettings) -> Listener:
+def _open_unix(address: UnixAddress, tls: bool, settings: ListenSettings, stored: StoredSockets) -> Listener:
     owner, group = account_number(settings.unix_owner, pwd.getpwnam), account_number(settings.unix_group, grp.getgrnam)
-    _clear(address)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    path = os.path.abspath(address.path)
+    sock = stored.take(unix_name(path)) or _bind_unix(address)
     try:
-        sock.setblocking(False)
-        sock.bind(address.path)
-        # Nobody can have connected before this: the socket does not listen yet.
+        # Nobody can have connected before this, unless it was there before: the socket does not listen yet.
         if owner != -1 or group != -1:
             _give(address, owner, group)
         os.chmod(address.path, settings.unix_mode)
     except BaseException:
         sock.close()
         raise
-    return Listener(sock, tls, str(address), None, os.path.abspath(address.path))
+    return Listener(sock, tls, str(address), None, path, store_name=unix_name(path))
+
+
+def _bind_unix(address: UnixAddress) -> socket.socket:
+    _clear(address)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.bind(address.path)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 def account_number(name: str, find: Callable[[str], Any]) -> int:

@@ -6,12 +6,16 @@ import pytest
 
 from edge.errors import ConfigError
 from edge.systemd import (
+    MAX_NAME,
     HandedSocket,
     assign_uses,
     encode_notification,
     parse_notify_address,
     parse_sockets,
+    parse_store_room,
     parse_watchdog,
+    split_stored,
+    store_name,
     take_variables,
 )
 
@@ -132,3 +136,42 @@ def test_watchdog_that_is_no_number_is_refused(text: str) -> None:
 
 def test_notification_is_a_line_a_value() -> None:
     assert encode_notification(READY=1, STATUS="two\nlines ü") == "READY=1\nSTATUS=two lines ü".encode()
+
+
+def test_stored_sockets_are_told_from_those_of_units_by_their_names() -> None:
+    of_unit, unnamed, stored = handed("https", "", store_name("[::]:443"))
+    assert split_stored((of_unit, unnamed, stored)) == ([of_unit, unnamed], [stored])
+    assert split_stored(()) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [
+        ("0.0.0.0,443", "edge-listener=0.0.0.0,443"),
+        ("::,443,dual", "edge-listener=%3A%3A,443,dual"),
+        ("fe80::1%eth0,1", "edge-listener=fe80%3A%3A1%25eth0,1"),
+        ("unix:/run/a b#7", "edge-listener=unix%3A/run/a b#7"),
+        ("unix:/ü\n#7", "edge-listener=unix%3A/%C3%BC%0A#7"),
+    ],
+)
+def test_name_of_a_stored_socket_is_one_that_systemd_takes(address: str, name: str) -> None:
+    assert store_name(address) == name
+
+
+def test_long_names_of_stored_sockets_differ_and_are_short_enough() -> None:
+    names = {store_name(f"unix:/{'x' * 300}#{inode}") for inode in (1, 2)}
+    assert len(names) == 2
+    assert all(len(name) <= MAX_NAME for name in names)
+    assert len(store_name("y" * (MAX_NAME - len("edge-listener=")))) == MAX_NAME
+
+
+@pytest.mark.parametrize(("variables", "room"), [({}, 0), ({"FDSTORE": "0"}, 0), ({"FDSTORE": "4096"}, 4096)])
+def test_room_for_stored_sockets_is_what_the_unit_says(variables: dict[str, str], room: int) -> None:
+    assert parse_store_room(variables) == room
+
+
+@pytest.mark.parametrize("text", ["", "many", "-1", " 1", "1000000000"])
+def test_room_that_is_no_number_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_store_room({"FDSTORE": text})
+    assert str(caught.value) == f"FDSTORE={text!r}: not a number of sockets; set FileDescriptorStoreMax= instead"

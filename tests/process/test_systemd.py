@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import tempfile
 import time
@@ -33,6 +32,7 @@ from tests.process.server import (
     running,
     wait_until,
 )
+from tests.process.service_manager import Manager
 from tests.process.test_control import edge
 
 APPLICATION = """
@@ -46,51 +46,6 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": body})
 """
 BROKEN = "raise RuntimeError('broken')"
-
-
-class Manager:
-    """Plays systemd: `wrapper` starts the server as it would, and `wait` returns what it is told."""
-
-    def __init__(self, name: str, interval: float = 0.0) -> None:
-        self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        self._sock.bind(f"\0{name}")
-        self._sock.setblocking(False)
-        self._heard: list[tuple[int, dict[str, str]]] = []
-        self.environ = {"NOTIFY_SOCKET": f"@{name}"}
-        if interval:
-            self.environ["WATCHDOG_USEC"] = str(round(interval * 1_000_000))
-        self.wrapper = ("sh", "-c", 'SYSTEMD_EXEC_PID=$$ exec "$@"', "sh")
-
-    def take(self) -> list[tuple[int, dict[str, str]]]:
-        """Return what has come since the last time: who said it, and what."""
-        self._receive()
-        heard, self._heard = self._heard, []
-        return heard
-
-    def wait(self, name: str) -> tuple[int, dict[str, str]]:
-        """Return the next that has this value, and forget it and what came before."""
-        return wait_until(lambda: self._next(name), f"{name} is told; last came {self._heard[-3:]}")  # type: ignore[no-any-return]
-
-    def close(self) -> None:
-        self._sock.close()
-
-    def _next(self, name: str) -> tuple[int, dict[str, str]] | None:
-        self._receive()
-        for index, item in enumerate(self._heard):
-            if name in item[1]:
-                del self._heard[: index + 1]
-                return item
-        return None
-
-    def _receive(self) -> None:
-        while True:
-            try:
-                data, ancillary, _, _ = self._sock.recvmsg(4096, 64)
-            except BlockingIOError:
-                return
-            [pid] = [struct.unpack("3i", item[2])[0] for item in ancillary]
-            self._heard.append((pid, dict(line.split("=", 1) for line in data.decode().split("\n"))))
 
 
 @pytest.fixture
