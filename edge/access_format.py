@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from edge.config_logs import ATOM, DEFAULT_FORMAT
 from edge.http.status import phrase
+from edge.http.trace import find_trace
 from edge.observe import Form, clean_target, escape
 
 if TYPE_CHECKING:
@@ -133,5 +134,7 @@ _VALUES: dict[str, Form] = {
     "worker": lambda exchange, tls: b"%d" % exchange.worker if exchange.worker >= 0 else b"",
     "queue": _queued,
     "tls": lambda exchange, tls: tls,
+    "trace_id": lambda exchange, tls: find_trace(exchange.head.lines)[0],
+    "span_id": lambda exchange, tls: find_trace(exchange.head.lines)[1],
     "error": lambda exchange, tls: escape(exchange.reason.encode()),
 }

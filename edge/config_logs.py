@@ -12,7 +12,7 @@ ATOM: Final = re.compile(r"%\((\{([^{}()%]+)\})?([A-Za-z_]+)\)[sd]")
 # gunicorn's own.
 DEFAULT_FORMAT: Final = '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
 # gunicorn's, then what hypercorn adds, then ours.
-_OTHER_ATOMS = ("R", "st", "S", "Uq", "host", "request_id", "worker", "queue", "tls", "error")
+_OTHER_ATOMS = ("R", "st", "S", "Uq", "host", "request_id", "worker", "queue", "tls", "trace_id", "span_id", "error")
 ATOMS: Final = frozenset((*"hlutrmUqHsBbfaTMDLp", *_OTHER_ATOMS))
 
 

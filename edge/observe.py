@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 from edge.config_answers import AnswerSettings
 from edge.config_logs import LogSettings
 from edge.errors import ConfigError
+from edge.http.fields import TRACE
+from edge.http.trace import find_trace
 from edge_backend.errors import LoadError
 from edge_backend.log_config import apply_log_config
 from edge_backend.log_formatters import ColorFormatter, paint_status
@@ -221,7 +223,7 @@ class AccessLog:
             (finished - sent) * 1e6 if sent else 0,
             exchange.worker,
             tls,
-            b',"error":' + json.dumps(exchange.reason).encode() if exchange.reason else b"",
+            _rest_of_json(exchange) if exchange.reason or head.flags & TRACE else b"",
         )
 
     def _encode_console(self, exchange: Exchange, tls: bytes) -> bytes:
@@ -243,6 +245,13 @@ class AccessLog:
             exchange.request_id,
             b" " + escape(exchange.reason.encode()) if exchange.reason else b"",
         )
+
+
+def _rest_of_json(exchange: Exchange) -> bytes:
+    """Return what most lines do not have."""
+    trace, span = find_trace(exchange.head.lines)
+    found = b',"trace_id":"%b","span_id":"%b"' % (trace, span) if trace else b""
+    return found + (b',"error":' + json.dumps(exchange.reason).encode() if exchange.reason else b"")
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -32,8 +32,10 @@ CONNECTION: Final = 1 << 9
 EXPECT: Final = 1 << 10
 UPGRADE: Final = 1 << 11
 TE: Final = 1 << 12
+TRACE: Final = 1 << 13
+"""Traceparent, which the access log reads."""
 
-ACTION: Final = HOP | TRUST | UNDERSCORE | INVALID | HOST | LENGTH | CODING | CONNECTION | EXPECT | UPGRADE | TE
+ACTION: Final = HOP | TRUST | UNDERSCORE | INVALID | HOST | LENGTH | CODING | CONNECTION | EXPECT | UPGRADE | TE | TRACE
 """The flags that a head parser must act on; what has none of them is passed on as it came."""
 REFUSED_TRAILER: Final = HOP | TRUST | NO_TRAILER | UNDERSCORE | INVALID
 """A trailer field with one of these flags is dropped."""
@@ -74,6 +76,7 @@ _SPECIAL: Final[Mapping[bytes, int]] = {
     b"http2-settings": HOP | NO_TRAILER,
     b"expect": HOP | EXPECT | PROTECTED | NO_TRAILER,
     b"host": HOST | PROTECTED | NO_TRAILER,
+    b"traceparent": TRACE,
     b"content-length": LENGTH | PROTECTED | NO_TRAILER,
     b"authorization": PROTECTED | NO_TRAILER,
     b"cookie": PROTECTED | NO_TRAILER,
@@ -96,7 +99,7 @@ _PLAIN_NAMES: Final = b"""
     sec-ch-ua-bitness sec-ch-ua-full-version-list sec-ch-ua-mobile sec-ch-ua-model sec-ch-ua-platform
     sec-ch-ua-platform-version sec-fetch-dest sec-fetch-mode sec-fetch-site sec-fetch-storage-access
     sec-fetch-user sec-gpc sec-purpose sec-websocket-extensions sec-websocket-key sec-websocket-protocol
-    sec-websocket-version service-worker timeout traceparent tracestate upgrade-insecure-requests user-agent
+    sec-websocket-version service-worker timeout tracestate upgrade-insecure-requests user-agent
     via x-api-key x-correlation-id x-csrf-token x-csrftoken x-requested-with x-xsrf-token content-disposition
     content-encoding content-language content-location content-range content-type content-md5 x-forwarded-for
     x-forwarded-host x-forwarded-port x-forwarded-prefix x-forwarded-proto x-forwarded-server x-forwarded-ssl

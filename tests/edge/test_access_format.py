@@ -14,7 +14,8 @@ from edge.dispatch.exchange import Exchange
 from edge.dispatch.sides import Client
 from edge.http.events import RequestHead
 
-LINES = [b"referer\nhttp://a.example/", b"user-agent\ncurl/8\x01", b"x-a\none", b"x-a\ntwo"]
+TRACE = b"traceparent\n00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+LINES = [b"referer\nhttp://a.example/", b"user-agent\ncurl/8\x01", b"x-a\none", b"x-a\ntwo", TRACE]
 
 
 def over(target: bytes = b"/a%20b?c=d", lines: list[bytes] = LINES, **attributes: Any) -> Exchange:
@@ -62,6 +63,8 @@ ATOM_VALUES = {
     "worker": "3",
     "queue": "0.250000",
     "tls": "TLSv1.3",
+    "trace_id": "0af7651916cd43dd8448eb211c80319c",
+    "span_id": "b7ad6b7169203331",
     "error": "-",
 }
 

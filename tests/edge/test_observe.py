@@ -22,6 +22,7 @@ from edge.dispatch.exchange import Exchange
 from edge.dispatch.sides import Client
 from edge.errors import ConfigError
 from edge.http.events import RequestHead
+from edge.http.fields import TRACE
 from edge.observe import FLUSH_COUNT, AccessLog, Clock, set_up_logging, wants_colors, wants_json
 
 NOW = 1_700_000_000.123
@@ -101,6 +102,21 @@ def test_json_line_has_the_request_its_answer_and_its_times(log: Log) -> None:
         "worker": 3,
         "tls": "TLSv1.3",
     }
+
+
+def test_json_line_has_the_trace_where_the_head_has_one(log: Log) -> None:
+    exchange = over(reason="cut off")
+    exchange.head.lines = [b"traceparent\n00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"]
+    exchange.head.flags = TRACE
+    entry = json.loads(log.line(exchange))
+    assert (entry["trace_id"], entry["span_id"]) == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+    assert entry["error"] == "cut off"
+
+
+def test_trace_that_is_none_is_not_in_the_line(log: Log) -> None:
+    exchange = over()
+    exchange.head.lines, exchange.head.flags = [b"traceparent\nno"], TRACE
+    assert not {"trace_id", "span_id", "error"} & json.loads(log.line(exchange)).keys()
 
 
 def test_console_line_has_the_same_for_people(console: Log) -> None:
