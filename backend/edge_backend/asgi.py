@@ -65,7 +65,7 @@ def build_scope(parts: list[bytes], root_path: str, state: dict[str, Any]) -> Sc
     """Return the connection scope of an HTTP request out of the parts of a REQUEST head."""
     target, _, query = parts[1].partition(b"?")
     path = target.decode("latin-1") if b"%" not in target else unquote_to_bytes(target).decode("utf-8", "replace")
-    if root_path and not (path == root_path or path.startswith(root_path + "/")):
+    if root_path and target[:1] == b"/" and not (path == root_path or path.startswith(root_path + "/")):
         # A front end that strips the prefix, and one that does not, must look alike to the application.
         path = root_path + path
         target = root_path.encode() + target

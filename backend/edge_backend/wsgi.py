@@ -103,7 +103,7 @@ def build_environ(scope: dict[str, Any], content: IO[bytes]) -> Environ:
     environ: Environ = {
         "REQUEST_METHOD": scope["method"],
         "SCRIPT_NAME": prefix.decode("latin-1"),
-        "PATH_INFO": path[len(prefix) :].decode("latin-1"),
+        "PATH_INFO": path.removeprefix(prefix).decode("latin-1"),
         "QUERY_STRING": query,
         "REQUEST_URI": target,
         "RAW_URI": target,  # gunicorn's name for it

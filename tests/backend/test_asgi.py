@@ -96,6 +96,7 @@ def test_peer_without_an_address_and_unix_socket_have_none() -> None:
         (b"/api/x", "/api", "/api/x", b"/api/x"),
         (b"/api", "/api", "/api", b"/api"),
         (b"/apix", "/api", "/api/apix", b"/api/apix"),
+        (b"*", "/api", "*", b"*"),  # no path (RFC 9112 section 3.2.4)
     ],
 )
 def test_path_is_decoded_and_mounted_once(target: bytes, root_path: str, path: str, raw_path: bytes) -> None:

@@ -144,6 +144,8 @@ def test_environment_follows_the_connection(changes: Message, name: str, expecte
 def test_mounted_application_sees_its_prefix_apart() -> None:
     environ = build_environ(scope_of(root_path="/shop"), io.BytesIO())
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/shop", "/a/b/\xc3\xa4")
+    asterisk = build_environ(build_scope([b"OPTIONS", b"*", *HEAD[2:]], "/shop", {}), io.BytesIO())
+    assert (asterisk["SCRIPT_NAME"], asterisk["PATH_INFO"]) == ("/shop", "*")
 
 
 # Content.
