@@ -14,7 +14,7 @@ from edge.config_answers import AnswerSettings
 from edge.config_app import ApplicationSettings, with_paste
 from edge.config_buffer import BufferSettings, CompressSettings, SpoolSettings, refuse_unusable_spool
 from edge.config_foreign import ForeignSettings, advice_for
-from edge.config_forward import ForwardSettings, forward_settings
+from edge.config_forward import ForwardSettings, forward_settings, refuse_forward_contradictions
 from edge.config_limits import LimitSettings, TimeoutSettings
 from edge.config_listen import ListenSettings, all_binds
 from edge.config_logs import LogSettings
@@ -165,6 +165,7 @@ def build_settings(
         raise ConfigError("no application: give MODULE:ATTR, such as app:app, or set EDGE_APP")
     _refuse_contradictions(given, parsed)
     refuse_static_contradictions(names, parsed)
+    refuse_forward_contradictions(names, parsed)
     _refuse_for_sites(given, parsed, text.sites)
     return _put_together(given, parsed, text.sites, base, sites)
 

@@ -3,9 +3,10 @@
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from edge.options import Option, count, setting, switch
+from edge.errors import ConfigError
+from edge.options import Option, choice, count, setting, switch
 from edge.options_networks import Trusted, networks
 
 # Whom `--proxy-headers` alone means, as in uvicorn.
@@ -24,7 +25,8 @@ class ForwardSettings:
     """Whose forwarding fields are believed: peers in these networks, and those on Unix sockets.
 
     `proxy_protocol` are the peers that say whom they have in front of them before anything else; None: on Unix sockets.
-    `hops` is how many entries of X-Forwarded-For are taken from the nearest on; 0: as many as trusted proxies wrote.
+    `style` is the set of fields that they write, the only one that counts. `hops` is how many entries of the chain are
+    taken from the nearest on; 0: as many as trusted proxies wrote.
     """
 
     trusted_proxies: tuple[Trusted, ...] = setting(
@@ -34,7 +36,7 @@ class ForwardSettings:
         "--forwarded-allow-ips",
         shown="nobody",
         environment=("FORWARDED_ALLOW_IPS",),
-        help="peers whose X-Forwarded-* count: addresses, networks, unix, or * for everyone; repeatable",
+        help="peers whose forwarding fields count: addresses, networks, unix, or * for everyone; repeatable",
         beside=(_PROXY_HEADERS,),
     )
     trust_unix: bool = False
@@ -43,7 +45,13 @@ class ForwardSettings:
         count(0, 32),
         "--forwarded-hops",
         shown="none",
-        help="proxies in front: entries of X-Forwarded-For beyond so many are not looked at",
+        help="proxies in front: entries of X-Forwarded-For or Forwarded beyond so many are not looked at",
+    )
+    style: Literal["x", "rfc7239"] = setting(
+        "x",
+        choice("x", "rfc7239"),
+        "--forwarded-style",
+        help="what they write, the other never counts: x = X-Forwarded-*, rfc7239 = Forwarded",
     )
     proxy_protocol: tuple[Trusted | None, ...] = setting(
         (),
@@ -56,7 +64,13 @@ class ForwardSettings:
         False,
         switch(),
         "--trust-forwarded-host",
-        help="X-Forwarded-Host of trusted proxies counts, too: for those that replace Host",
+        help="X-Forwarded-Host (or host in Forwarded) of trusted proxies counts, too: for those that replace Host",
+    )
+    trust_prefix: bool = setting(
+        False,
+        switch(),
+        "--trust-forwarded-prefix",
+        help="X-Forwarded-Prefix of trusted proxies is outermost in the root path: for those that strip one",
     )
 
 
@@ -70,6 +84,17 @@ def forward_settings(parsed: Mapping[str, Any]) -> ForwardSettings:
         trusted_proxies=networks,
         trust_unix=None in trusted,
         hops=parsed.get("forwarded_hops", 0),
+        style=parsed.get("forwarded_style", "x"),
         proxy_protocol=parsed.get("proxy_protocol", ()),
         trust_host=parsed.get("trust_forwarded_host", False),
+        trust_prefix=parsed.get("trust_forwarded_prefix", False),
     )
+
+
+def refuse_forward_contradictions(names: Mapping[str, str], parsed: Mapping[str, Any]) -> None:
+    """Raise ConfigError if a field is to count that is not of the style; `names` are the options as they were given."""
+    if parsed.get("trust_forwarded_prefix") and parsed.get("forwarded_style") == "rfc7239":
+        raise ConfigError(
+            f"{names['trust_forwarded_prefix']}: X-Forwarded-Prefix never counts with {names['forwarded_style']} "
+            "rfc7239; leave out one"
+        )

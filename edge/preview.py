@@ -10,6 +10,7 @@ from enum import Enum
 from typing import assert_never
 
 from edge.config import ServeSettings
+from edge.config_forward import ForwardSettings
 from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, SitePlan, StaticPlan, UpstreamPlan
 from edge.options import MIB, show_size
 from edge.tls.sni import SiteNames
@@ -126,7 +127,8 @@ def describe_limits(settings: ServeSettings) -> str:
 def describe_trust(settings: ServeSettings) -> str:
     """Return whose word about clients is taken, in one line."""
     trusted = [*map(str, settings.forward.trusted_proxies), *["Unix sockets"] * settings.forward.trust_unix]
-    return ", ".join(trusted) or "nobody"
+    style = ", by Forwarded" if settings.forward.style == "rfc7239" else ""
+    return ", ".join(trusted) + style if trusted else "nobody"
 
 
 def describe_roots(file: RootFile) -> str:
@@ -198,22 +200,37 @@ def _of_hosts(settings: ServeSettings, facts: Facts) -> Iterator[Finding]:
                 )
 
 
-def _of_settings(settings: ServeSettings, facts: Facts) -> Iterator[Finding]:
-    limits = settings.limits
-    everyone = [network for network in settings.forward.trusted_proxies if network.prefixlen == 0]
+def _of_forwarding(forward: ForwardSettings) -> Iterator[Finding]:
+    everyone = [network for network in forward.trusted_proxies if network.prefixlen == 0]
     if everyone:
+        mounted = ", and where the application is mounted" if forward.trust_prefix else ""
         yield Finding(
             Level.WARNING,
-            f"forward: {', '.join(map(str, everyone))} is trusted, so every client says itself who it is; "
+            f"forward: {', '.join(map(str, everyone))} is trusted, so every client says itself who it is{mounted}; "
             "name the addresses of your proxies",
         )
-    announcing = [network for network in settings.forward.proxy_protocol if network and network.prefixlen == 0]
+    wishes = {
+        "forwarded_style": forward.style != "x",
+        "trust_forwarded_host": forward.trust_host,
+        "trust_forwarded_prefix": forward.trust_prefix,
+    }
+    idle = [key for key, is_wished in wishes.items() if is_wished]
+    if idle and not forward.trusted_proxies and not forward.trust_unix:
+        yield Finding(
+            Level.WARNING, f"forward: {', '.join(idle)}: nobody is trusted, so it is for nothing; add trusted_proxy"
+        )
+    announcing = [network for network in forward.proxy_protocol if network and network.prefixlen == 0]
     if announcing:
         yield Finding(
             Level.WARNING,
             f"forward: {', '.join(map(str, announcing))} may announce clients with proxy_protocol, so everybody says "
             "who it is; name the addresses of your proxies",
         )
+
+
+def _of_settings(settings: ServeSettings, facts: Facts) -> Iterator[Finding]:
+    limits = settings.limits
+    yield from _of_forwarding(settings.forward)
     if facts.file_senders and not settings.static.sendfile_root:
         yield Finding(
             Level.WARNING,

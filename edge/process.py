@@ -185,7 +185,12 @@ class EdgeProcess:
             port=listener.public_port or 0,
             address=listener.address.removeprefix("unix:").encode(),
             trust=TrustedProxies(
-                forward.trusted_proxies, unix=forward.trust_unix, trust_host=forward.trust_host, hops=forward.hops
+                forward.trusted_proxies,
+                unix=forward.trust_unix,
+                rfc7239=forward.style == "rfc7239",
+                trust_host=forward.trust_host,
+                trust_prefix=forward.trust_prefix,
+                hops=forward.hops,
             ),
             redirect=None if listener.tls or self._tls is None else self._redirect(self._tls),
             sites=self._sites,

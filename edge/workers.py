@@ -379,4 +379,5 @@ def worker_settings(number: int, plan: Plan, *, is_first: bool = False) -> Worke
         is_first=is_first,
         interface=application.spoken,
         threads=application.threads,
+        trust_prefix=settings.forward.trust_prefix,
     )

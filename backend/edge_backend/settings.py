@@ -20,7 +20,8 @@ class WorkerSettings:
     application names; empty: none. `python_path` is where modules are looked for besides `app_dir`. `lifespan_timeout`
     is what its shutdown may take; 0 is for ever. `interface` is auto, asgi3, asgi2 or wsgi; `threads` are the calls of
     a WSGI application that run at a time. `is_first`: what is to be said once is this worker's to say. `ws_max_queue`
-    is how many messages of a WebSocket may wait; 0 is any number.
+    is how many messages of a WebSocket may wait; 0 is any number. `trust_prefix`: the edge may pass on a path that a
+    proxy took off the targets.
     """
 
     target: str
@@ -48,6 +49,7 @@ class WorkerSettings:
     is_first: bool = False
     interface: str = "auto"
     threads: int = 10
+    trust_prefix: bool = False
 
     def encode(self) -> bytes:
         """Return the settings as one line."""

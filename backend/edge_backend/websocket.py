@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import Any
 
 from websockets.datastructures import Headers
 from websockets.exceptions import ProtocolError
@@ -18,7 +17,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from . import wire
-from .asgi import HttpExchange, Link, Message, Scope, build_scope, classify_field, join_fields
+from .asgi import HttpExchange, Link, Message, Scope, classify_field, join_fields
 from .errors import ApplicationError, ClientDisconnected
 from .settings import WorkerSettings
 
@@ -35,9 +34,8 @@ _READ_SIZE = 16 * 1024
 _HANDSHAKE = frozenset((b"sec-websocket-accept", b"sec-websocket-extensions", b"connection", b"upgrade"))
 
 
-def build_websocket_scope(parts: list[bytes], root_path: str, state: dict[str, Any]) -> Scope:
-    """Return the connection scope of a WebSocket out of the parts of a REQUEST head."""
-    scope = build_scope(parts, root_path, state)
+def websocket_scope(scope: Scope) -> Scope:
+    """Return the connection scope of a WebSocket out of that of its handshake as a request."""
     del scope["method"]
     scope["type"] = "websocket"
     scope["scheme"] = "wss" if scope["scheme"] == "https" else "ws"

@@ -17,12 +17,13 @@ from typing import Any, cast
 from . import wire
 from .asgi import HttpExchange, build_scope
 from .errors import ClientDisconnected
+from .forwarded_prefix import build_prefixed_scope
 from .interface import WSGI, Served, serve_interface
 from .lifespan import Lifespan
 from .loader import Application, Loaded, application_traceback
 from .settings import WorkerSettings
 from .trace import traced
-from .websocket import WebSocketExchange, build_websocket_scope
+from .websocket import WebSocketExchange, websocket_scope
 
 logger = logging.getLogger("edge.worker")
 
@@ -45,6 +46,7 @@ class WireConnection(asyncio.Protocol):
         self.write: Callable[[bytes], None]
         self.lost: asyncio.Future[None] = worker.loop.create_future()
         self.sendfile_root = worker.settings.sendfile_root
+        self._build_scope = build_prefixed_scope if worker.settings.trust_prefix else build_scope
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the interface without the base class.
@@ -98,11 +100,11 @@ class WireConnection(asyncio.Protocol):
         exchange: HttpExchange | WebSocketExchange
         run = self._run
         if flags & wire.UPGRADE:
-            scope = build_websocket_scope(parts, worker.settings.root_path, worker.state)
+            scope = websocket_scope(self._build_scope(parts, worker.settings.root_path, worker.state))
             exchange = WebSocketExchange(self, stream, flags, scope, worker.settings)
             run = self._run_websocket
         else:
-            scope = build_scope(parts, worker.settings.root_path, worker.state)
+            scope = self._build_scope(parts, worker.settings.root_path, worker.state)
             if self.sendfile_root:
                 scope["extensions"]["http.response.pathsend"] = {}
             exchange = HttpExchange(self, stream, flags, scope, body)

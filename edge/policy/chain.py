@@ -188,8 +188,13 @@ class Policy:
         site = self._sites.find(parse_host_name(head.host)) or self._sites.first
         return site.pages.render(status, request_id, head.lines)
 
-    def _enter_site(self, head: RequestHead, origin: Origin, scheme: bytes, address: bytes) -> None:
-        """Find the site of a request whose host is another than before; nobody's host is served to nobody."""
+    def _enter_site(
+        self, head: RequestHead, origin: Origin, scheme: bytes, address: bytes, prefix: bytes = b""
+    ) -> None:
+        """Find the site of a request whose host is another than before; nobody's host is served to nobody.
+
+        `prefix` is what a proxy took off the path: a client that is sent elsewhere has to ask with it.
+        """
         host = head.host
         name = parse_host_name(host)
         site = self._sites.find(name) if host else self._sites.first
@@ -201,7 +206,7 @@ class Policy:
             # One of the two has not seen the certificate of this client, or would believe the other's authorities.
             raise Answered(421, f"host {host[:60]!r} is another site than the one that TLS was made for")
         if site.canonical and host and name != site.canonical:
-            location = canonical_target(host, head.target, scheme=scheme, canonical=site.canonical)
+            location = canonical_target(host, head.target, scheme=scheme, canonical=site.canonical, prefix=prefix)
             raise Answered(308, "", ((b"location", location),))
         if site.rate is None:
             origin.host = host
@@ -213,7 +218,7 @@ class Policy:
         forwarded = forward(peer, head.host, head.fields)
         address, client = _encode_client(forwarded.client, forwarded.scheme + origin.tls)
         if head.host != origin.host:
-            self._enter_site(head, origin, forwarded.scheme, address)
+            self._enter_site(head, origin, forwarded.scheme, address, forwarded.prefix)
         request_id = forwarded.request_id or request_id
         if peer.client is None and peer.trust is None:
             server = self._address + b"\n"  # ASGI: the path of a Unix socket, and no port

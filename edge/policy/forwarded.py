@@ -3,8 +3,9 @@
 Theory of operation
 -------------------
 A *peer* is the socket's other end. Its word counts only if it is a trusted proxy; then X-Forwarded-For is walked from
-the nearest entry to the farthest, and the first address that is no trusted proxy is the client. `Forwarded` (RFC 7239)
-is never believed: two sets of fields that contradict each other are how clients become proxies.
+the nearest entry to the farthest, and the first address that is no trusted proxy is the client. Proxies write either
+X-Forwarded-* or `Forwarded` (RFC 7239), and only the set that was named counts: two sets of fields that contradict each
+other are how clients become proxies.
 
 All that depends on the connection alone is in `Peer`, made once. For an untrusted peer that is everything but the
 host: the caller may take `peer.client`, `peer.scheme`, `peer.port` and `peer.fields` as they are, and call
@@ -15,14 +16,19 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final, NamedTuple
+from urllib.parse import unquote_to_bytes
 
 from edge.http.fields import is_trust_sensitive, is_valid_host, parse_list
+from edge.policy.forwarded_field import Element, read_elements
 
 MAX_HOPS: Final = 32
-"""Entries of X-Forwarded-For that are looked at, from the nearest; real chains have two to five."""
+"""Entries of X-Forwarded-For, or elements of Forwarded, that are looked at; real chains have two to five."""
 MAX_CHAIN_SIZE: Final = 4096
-"""Bytes of X-Forwarded-For that are looked at, from the nearest: 32 of the longest entries take 2 KiB."""
+"""Bytes of them that are looked at, from the nearest: 32 of the longest entries take 2 KiB."""
+MAX_PREFIX_SIZE: Final = 256
+"""Bytes of an X-Forwarded-Prefix that counts: it is put before every path that the application sees."""
 MAX_REQUEST_ID_SIZE: Final = 128
 """Bytes of an X-Request-ID that is taken over; a UUID has 36, a trace id 32 to 55."""
 MAX_CACHED_NODES: Final = 4096
@@ -40,6 +46,16 @@ _NODE: Final = re.compile(
     re.VERBOSE,
 )
 _REQUEST_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,%d}" % MAX_REQUEST_ID_SIZE)
+# RFC 3986 section 3.3, without empty segments, those of dots, and a comma, which parts a list. An escape may not stand
+# for what could be read as something else behind us: controls, a dot, a slash, a backslash.
+_PREFIX: Final = re.compile(
+    rb"""
+    (?: / (?! \.{1,2} (?: / | \Z ) )
+        (?: [A-Za-z0-9._~!$&'()*+;=:@-] | % (?! [01] | 2[EeFf] | 5[Cc] | 7[Ff] ) [0-9A-Fa-f]{2} )++
+    )++
+    """,
+    re.VERBOSE,
+)
 _PORT: Final = re.compile(rb"[0-9]{1,5}")
 _HOST_PORT: Final = re.compile(rb":([0-9]{1,5})\Z")
 _OWS: Final = b" \t"
@@ -64,18 +80,28 @@ class Node(NamedTuple):
 class TrustedProxies:
     """The peers whose forwarding fields count; nobody by default.
 
-    `unix` trusts whoever connects to a Unix socket. `trust_host` takes X-Forwarded-Host from them, too. `hops` is how
-    many entries of X-Forwarded-For are looked at, from the nearest; 0 is as many as may be.
+    `unix` trusts whoever connects to a Unix socket. With `rfc7239` they write Forwarded, else X-Forwarded-*, and the
+    other set never counts. `trust_host` takes the host from them, too, and `trust_prefix` X-Forwarded-Prefix. `hops` is
+    how many entries of the chain are looked at, from the nearest; 0 is as many as may be.
     """
 
-    __slots__ = ("_nodes", "_prefixes", "hops", "trust_host", "unix")
+    __slots__ = ("_nodes", "_prefixes", "hops", "rfc7239", "trust_host", "trust_prefix", "unix")
 
     def __init__(
-        self, networks: Iterable[Network] = (), *, unix: bool = False, trust_host: bool = False, hops: int = 0
+        self,
+        networks: Iterable[Network] = (),
+        *,
+        unix: bool = False,
+        rfc7239: bool = False,
+        trust_host: bool = False,
+        trust_prefix: bool = False,
+        hops: int = 0,
     ) -> None:
         self.unix = unix
         self.hops = hops
+        self.rfc7239 = rfc7239
         self.trust_host = trust_host
+        self.trust_prefix = trust_prefix
         self._nodes: dict[bytes, Node | None] = {}
         # One set a prefix length: a list of a thousand networks costs no more than its few lengths.
         prefixes: dict[tuple[int, int], set[int]] = {}
@@ -90,7 +116,7 @@ class TrustedProxies:
         return node is not None and node.trusted
 
     def find_node(self, token: bytes) -> Node | None:
-        """Return what an entry of X-Forwarded-For stands for; None if it has no address (`unknown`, `_name`, junk)."""
+        """Return what an entry of the chain stands for; None if it has no address (`unknown`, `_name`, junk)."""
         if len(token) > _MAX_NODE_SIZE:
             return None
         try:
@@ -136,16 +162,17 @@ class Peer:
 class Forwarded:
     """A request as its client sent it to the public side. One is made for each request: slotted, not frozen."""
 
-    __slots__ = ("client", "edge_fields", "fields", "host", "port", "request_id", "scheme")
+    __slots__ = ("client", "edge_fields", "fields", "host", "port", "prefix", "request_id", "scheme")
 
     def __init__(self, peer: Peer, host: bytes, fields: FieldLines) -> None:
         self.client = peer.client
         self.scheme = peer.scheme  # b"http" or b"https"
         self.host = host  # the authority, with its port if the client gave one; empty if there was none
         self.port = peer.port  # of the public side
+        self.prefix = b""  # what a trusted peer took off the path; it begins with a slash, and ends with none
         self.request_id: bytes | None = None  # a trusted peer's
         self.fields = fields  # without any trust-sensitive one
-        self.edge_fields: FieldLines = []  # what the edge sets: X-Forwarded-For, -Proto, -Port, -Host
+        self.edge_fields: FieldLines = []  # what the edge sets: X-Forwarded-For, -Proto, -Port, -Host, -Prefix
 
 
 def describe_peer(peer: tuple[str, int] | None, trust: TrustedProxies, *, scheme: bytes, port: int) -> Peer:
@@ -178,8 +205,20 @@ def without_trust_fields(fields: FieldLines) -> FieldLines:
     return [line for line in fields if not is_trust_sensitive(line[0])]
 
 
+def parse_prefix(value: bytes) -> bytes:
+    """Return the path that an X-Forwarded-Prefix gives, without a slash at its end; empty if it is none that counts."""
+    prefix = value.removesuffix(b"/")
+    if len(value) > MAX_PREFIX_SIZE or not _PREFIX.fullmatch(prefix):
+        return b""
+    try:
+        unquote_to_bytes(prefix).decode()
+    except UnicodeDecodeError:
+        return b""
+    return prefix
+
+
 def forward(peer: Peer, host: bytes, fields: FieldLines) -> Forwarded:
-    """Return the request's client, scheme, host and port, and the fields to pass on.
+    """Return the request's client, scheme, host, port and prefix, and the fields to pass on.
 
     `fields` are end-to-end, in lower case; a trusted peer's word is taken from them. Every trust-sensitive field is
     removed, whoever sent it: what the application gets under those names is `edge_fields`.
@@ -188,7 +227,7 @@ def forward(peer: Peer, host: bytes, fields: FieldLines) -> Forwarded:
     if peer.trust is None:
         forwarded.edge_fields = [*peer.fields, (b"x-forwarded-host", host)] if host else list(peer.fields)
         return forwarded
-    claims = _Claims(fields)
+    claims = _ElementClaims(fields) if peer.trust.rfc7239 else _Claims(fields)
     forwarded.request_id = claims.request_id()
     if peer.trust.trust_host:
         forwarded.host = claims.host() or host
@@ -202,11 +241,14 @@ def forward(peer: Peer, host: bytes, fields: FieldLines) -> Forwarded:
     if peer.client is not None:
         addresses.append(peer.client[0])
     forwarded.edge_fields = _encode_fields(addresses, forwarded.scheme, forwarded.port, forwarded.host)
+    if peer.trust.trust_prefix and (prefix := claims.prefix()):
+        forwarded.prefix = prefix
+        forwarded.edge_fields.append((b"x-forwarded-prefix", prefix))
     return forwarded
 
 
 class _Claims:
-    """What the forwarding fields of a trusted peer say; each answer is checked, empty or None if it does not hold."""
+    """What X-Forwarded-* of a trusted peer say; each answer is checked, empty or None if it does not hold."""
 
     __slots__ = ("_values",)
 
@@ -236,15 +278,52 @@ class _Claims:
         port = self._last(b"x-forwarded-port")
         return int(port) if _PORT.fullmatch(port) and int(port) <= _MAX_PORT else 0
 
+    def prefix(self) -> bytes:
+        return parse_prefix(self._last(b"x-forwarded-prefix"))
+
     def request_id(self) -> bytes | None:
-        # Two of them, joined, do not match: which one the logs of the proxy have, nobody can tell.
-        request_id = b",".join(self._values.get(b"x-request-id", ()))
-        return request_id if _REQUEST_ID.fullmatch(request_id) else None
+        return _request_id(self._values.get(b"x-request-id", ()))
 
     def _last(self, name: bytes) -> bytes:
         """Return the last element: the one that the neighbour wrote."""
         elements = parse_list(b",".join(self._values.get(name, ())))
         return elements[-1] if elements else b""
+
+
+class _ElementClaims:
+    """What Forwarded of a trusted peer says, in the answers of `_Claims`."""
+
+    __slots__ = ("_elements", "_nearest", "_request_ids")
+
+    def __init__(self, fields: FieldLines) -> None:
+        value = b",".join([value for name, value in fields if name == b"forwarded"])
+        self._elements = list(islice(read_elements(value, MAX_CHAIN_SIZE), MAX_HOPS))
+        self._nearest = self._elements[0] if self._elements else Element(b"", b"", b"")
+        self._request_ids = [value for name, value in fields if name == b"x-request-id"]
+
+    def chain(self) -> list[bytes]:
+        return [element.node for element in self._elements]
+
+    def scheme(self) -> bytes | None:
+        return _SCHEMES.get(self._nearest.proto.lower())
+
+    def host(self) -> bytes:
+        return self._nearest.host if is_valid_host(self._nearest.host) else b""
+
+    def port(self) -> int:
+        return 0  # it has none of its own: that of the host counts, or of the scheme
+
+    def prefix(self) -> bytes:
+        return b""  # nothing in RFC 7239 says it
+
+    def request_id(self) -> bytes | None:
+        return _request_id(self._request_ids)
+
+
+def _request_id(values: Iterable[bytes]) -> bytes | None:
+    # Two of them, joined, do not match: which one the logs of the proxy have, nobody can tell.
+    request_id = b",".join(values)
+    return request_id if _REQUEST_ID.fullmatch(request_id) else None
 
 
 def _walk(trust: TrustedProxies, entries: list[bytes]) -> list[Node]:

@@ -58,15 +58,20 @@ def redirect_target(host: bytes, target: bytes, *, https_port: int, known: Calla
     return b"https://%s%s" % (_encode_authority(name, https_port), target)
 
 
-def canonical_target(host: bytes, target: bytes, *, scheme: bytes, canonical: str) -> bytes:
+def canonical_target(host: bytes, target: bytes, *, scheme: bytes, canonical: str, prefix: bytes = b"") -> bytes:
     """Return the Location of the 308 that sends a request to its site's canonical host, on the port that it came to.
 
-    `host` is a Host value that has been checked, and `target` is in origin-form, or `*`.
+    `host` is a Host value that has been checked, and `target` is in origin-form, or `*`. `prefix` is what a proxy took
+    off its path, as far as it did.
     """
     _, colon, port = host.rpartition(b":")
     authority = f"[{canonical}]" if ":" in canonical else canonical
     suffix = b":" + port if colon and not host.endswith(b"]") else b""
-    return b"%b://%b%b%b" % (scheme, authority.encode("ascii"), suffix, b"" if target == b"*" else target)
+    if target == b"*":
+        target = b""
+    elif not (target.partition(b"?")[0] + b"/").startswith(prefix + b"/"):
+        target = prefix + target
+    return b"%b://%b%b%b" % (scheme, authority.encode("ascii"), suffix, target)
 
 
 def _encode_authority(name: str, https_port: int) -> bytes:

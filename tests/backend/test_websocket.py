@@ -15,9 +15,10 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from edge_backend import websocket, wire
+from edge_backend.asgi import build_scope
 from edge_backend.errors import ApplicationError, ClientDisconnected
 from edge_backend.settings import WorkerSettings
-from edge_backend.websocket import WebSocketExchange, build_websocket_scope
+from edge_backend.websocket import WebSocketExchange, websocket_scope
 from tests.backend.test_asgi import PARTS, STREAM, MemoryLink
 from tests.backend.test_settings import SETTINGS
 from tests.ends import in_loop, turn
@@ -30,7 +31,7 @@ class Case:
 
     def __init__(self, *fields: bytes, flags: int = 0, settings: WorkerSettings = WITHOUT_PINGS) -> None:
         self.link = MemoryLink()
-        scope = build_websocket_scope([*PARTS, *fields], "", {})
+        scope = websocket_scope(build_scope([*PARTS, *fields], "", {}))
         self.exchange = WebSocketExchange(self.link, STREAM, flags, scope, settings)
         self.client = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN, max_size=None)
         self.ended = False
@@ -68,11 +69,11 @@ async def accepted(*, settings: WorkerSettings = WITHOUT_PINGS) -> Case:
 
 def test_scope_is_that_of_a_websocket() -> None:
     fields = [b"sec-websocket-protocol", b"one, two", b"sec-websocket-protocol", b" three,,"]
-    scope = build_websocket_scope([*PARTS, *fields], "", {})
+    scope = websocket_scope(build_scope([*PARTS, *fields], "", {}))
     assert (scope["type"], scope["scheme"], scope["subprotocols"]) == ("websocket", "wss", ["one", "two", "three"])
     assert scope["extensions"] == {"websocket.http.response": {}}
     assert "method" not in scope
-    assert build_websocket_scope([*PARTS[:3], b"http", *PARTS[4:]], "", {})["scheme"] == "ws"
+    assert websocket_scope(build_scope([*PARTS[:3], b"http", *PARTS[4:]], "", {}))["scheme"] == "ws"
 
 
 # The handshake

@@ -149,6 +149,8 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "proxy_headers": ("on", "forward", "trusted_proxies", (IPv4Network("127.0.0.1"), IPv6Network("::1"))),
     "forwarded_hops": ("2", "forward", "hops", 2),
     "trust_forwarded_host": ("on", "forward", "trust_host", True),
+    "trust_forwarded_prefix": ("on", "forward", "trust_prefix", True),
+    "forwarded_style": ("RFC7239", "forward", "style", "rfc7239"),
     "header": ("A:b C:d,e", "answers", "fields", ((b"a", b"b"), (b"c", b"d,e"))),
     "server_header": ("off", "answers", "server", False),
     "date_header": ("off", "answers", "date", False),
@@ -373,6 +375,11 @@ def test_refusal_names_what_the_user_wrote() -> None:
         ({"bind": "a:1"}, {"EDGE_PORT": "8"}, "EDGE_PORT: bind is given too; put host and port into it"),
         ({"bind": ["a:1", "a:1"]}, {}, "cannot listen on a:1: given twice; leave out one"),
         ({"bind": "fd://3", "http_bind": "fd://3"}, {}, "cannot listen on fd://3: given twice; leave out one"),
+        (
+            {"trust_forwarded_prefix": True},
+            {"EDGE_FORWARDED_STYLE": "rfc7239"},
+            "trust_forwarded_prefix: X-Forwarded-Prefix never counts with EDGE_FORWARDED_STYLE rfc7239; leave out one",
+        ),
     ],
 )
 def test_contradiction_is_refused(values: dict[str, object], environ: dict[str, str], expected: str) -> None:

@@ -108,6 +108,29 @@ def test_certificate_is_judged(changes: dict[str, object], found: tuple[str, str
             ("warning", "forward: 0.0.0.0/0 is trusted, so every client says itself who it is; name the addresses"),
         ),
         (
+            "[forward]\ntrusted_proxy = '*'\ntrust_forwarded_prefix = true\n",
+            FACTS,
+            (
+                "warning",
+                "forward: 0.0.0.0/0, ::/0 is trusted, so every client says itself who it is, and where the application "
+                "is mounted; name",
+            ),
+        ),
+        (
+            "[forward]\nforwarded_style = 'rfc7239'\ntrust_forwarded_host = true\n",
+            FACTS,
+            (
+                "warning",
+                "forward: forwarded_style, trust_forwarded_host: nobody is trusted, so it is for nothing; add "
+                "trusted_proxy",
+            ),
+        ),
+        (
+            "[forward]\ntrust_forwarded_prefix = true\n",
+            FACTS,
+            ("warning", "forward: trust_forwarded_prefix: nobody is trusted, so it is for nothing; add trusted_proxy"),
+        ),
+        (
             "[forward]\nproxy_protocol = ['10.0.0.0/8', 'unix', '::/0']\n",
             FACTS,
             ("warning", "forward: ::/0 may announce clients with proxy_protocol, so everybody says who it is; name"),
@@ -243,3 +266,6 @@ def test_limits_and_trust_are_described() -> None:
     assert describe_limits(settings_of(APP + "[limits]\nmax_body = 0\n")).startswith("body of any size, ")
     assert describe_trust(settings) == "10.0.0.0/8, Unix sockets"
     assert describe_trust(settings_of(APP)) == "nobody"
+    style = APP + "[forward]\nforwarded_style = 'rfc7239'\n"
+    assert describe_trust(settings_of(style + "trusted_proxy = '10.0.0.0/8'\n")) == "10.0.0.0/8, by Forwarded"
+    assert describe_trust(settings_of(style)) == "nobody"

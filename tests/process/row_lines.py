@@ -46,6 +46,8 @@ LINES: list[tuple[str, str, dict[str, object]]] = [
     ("F5", "edge serve app:app --proxy-headers", {**A, "trusted_proxy": "127.0.0.1,::1"}),
     ("F5", "edge serve app:app --no-proxy-headers", A),
     ("F5", "edge serve app:app --proxy-headers --trust-forwarded-host", {**A, "trusted_proxy": "127.0.0.1,::1", "trust_forwarded_host": True}),
+    ("F5", "edge serve app:app --proxy-headers --trust-forwarded-prefix", {**A, "trusted_proxy": "127.0.0.1,::1", "trust_forwarded_prefix": True}),
+    ("F5", "edge serve app:app --proxy-headers --forwarded-style rfc7239", {**A, "trusted_proxy": "127.0.0.1,::1", "forwarded_style": "rfc7239"}),
     ("F6", "edge serve app:app --proxy-headers --forwarded-allow-ips '*' --forwarded-hops 1", {**A, "trusted_proxy": "*", "forwarded_hops": 1}),
     ("F7", "edge serve app:app --root-path /api/", {**A, "root_path": "/api"}),
     ("F8", "edge serve app:app --env-file .env --env-files other.env", {**A, "env_file": [".env", "other.env"]}),

@@ -32,7 +32,7 @@ SHOWN: dict[str, list[str]] = {
     "F2": ["process/test_environment.py test_messages_are_traced_and_the_ignored_flag_is_said_once"],
     "F3": ["process/test_log_files.py test_access_log_goes_to_its_file_in_its_format_and_begins_anew", "process/test_logs.py test_access_log_can_be_switched_off"],
     "F4": ["process/test_log_files.py test_file_of_uvicorn_says_where_everything_goes", "backend/test_log_config.py test_file_of_gunicorn_gets_both_logs"],
-    "F5": ["process/test_rows_served.py test_f5_proxy_headers_take_the_word_of_this_machine", "process/test_forwarding.py test_trusted_proxy_is_believed_the_scheme_and_the_request_id", "process/test_forwarding.py test_host_that_a_trusted_proxy_names_counts_where_that_is_wished_for"],
+    "F5": ["process/test_rows_served.py test_f5_proxy_headers_take_the_word_of_this_machine", "process/test_forwarding.py test_trusted_proxy_is_believed_the_scheme_and_the_request_id", "process/test_forwarding.py test_host_that_a_trusted_proxy_names_counts_where_that_is_wished_for", "process/test_forwarded_prefix.py test_prefix_is_outermost_in_the_root_path", "process/test_forwarded_rfc7239.py test_elements_are_walked_from_the_nearest"],
     "F6": ["process/test_answer_fields.py test_hops_bound_whose_word_counts_where_everyone_is_trusted"],
     "F7": ["process/test_asgi_scope.py test_root_path_is_added_once_whether_the_proxy_strips_it_or_not"],
     "F8": ["process/test_guide_examples.py test_16_17_18_tls_and_files_of_variables_and_for_logs", "edge/test_envfile.py test_environment_is_stronger_than_the_file_and_flags_are_stronger_still"],

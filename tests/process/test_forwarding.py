@@ -206,7 +206,7 @@ def test_trusted_proxy_is_believed_the_scheme_and_the_request_id(trusting: Serve
     assert told.values("x-forwarded-host") == ["shop.example"]
 
 
-def test_forwarded_is_never_believed(trusting: Server) -> None:
+def test_forwarded_is_not_believed_beside_the_other_set(trusting: Server) -> None:
     with RawClient(trusting.port) as client:
         told = ask(client, "Forwarded: for=203.0.113.7;proto=https")
         assert told.client == list(client.sock.getsockname())

@@ -19,14 +19,18 @@ from tests.process.server import DEADLINE, RawClient
 
 
 class WebSocket:
-    """Opens a WebSocket at `path`; `answer` is what the handshake was answered with."""
+    """Opens a WebSocket at `path` with these fields besides; `answer` is what the handshake was answered with."""
 
-    def __init__(self, port: int, context: ssl.SSLContext, path: str = "/", *, status: int = 101) -> None:
+    def __init__(
+        self, port: int, context: ssl.SSLContext, path: str = "/", *, status: int = 101, **fields: str
+    ) -> None:
         self._client = RawClient(port, context)
         self._client.sock.settimeout(DEADLINE)
         self._protocol = ClientProtocol(parse_uri(f"wss://localhost:{port}{path}"))
         self._events: list[Event] = []
-        self._protocol.send_request(self._protocol.connect())
+        request = self._protocol.connect()
+        request.headers.update({name.replace("_", "-"): value for name, value in fields.items()})
+        self._protocol.send_request(request)
         self._flush()
         answer = self._next()
         assert isinstance(answer, Response)

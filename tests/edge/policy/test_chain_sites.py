@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 
 from edge.http.client_cert import Identity
 from edge.policy.chain import HEALTH, Answered, Origin, Policy
+from edge.policy.forwarded import TrustedProxies
 from edge.policy.pages import ErrorPages
 from edge.policy.rate import Meter, RateLimit
 from edge.policy.sites import EVERY_HOST, Site, Sites
@@ -139,6 +142,26 @@ def test_scheme_of_the_canonical_redirect_is_what_the_proxy_said() -> None:
     with pytest.raises(Answered) as caught:
         rules.apply(head, rules.connect(PROXY), b"id-1")
     assert caught.value.fields == ((b"location", b"https://shop.example/a?b"),)
+
+
+@pytest.mark.parametrize(
+    ("start", "location"),
+    [
+        (b"GET /a?b HTTP/1.1", b"https://shop.example/shop/a?b"),
+        (b"GET / HTTP/1.1", b"https://shop.example/shop/"),
+        (b"GET /shopping HTTP/1.1", b"https://shop.example/shop/shopping"),
+        (b"GET /shop?b HTTP/1.1", b"https://shop.example/shop?b"),
+        (b"GET /shop/a HTTP/1.1", b"https://shop.example/shop/a"),
+        (b"OPTIONS * HTTP/1.1", b"https://shop.example"),
+    ],
+)
+def test_canonical_redirect_has_what_a_proxy_took_off_the_path(start: bytes, location: bytes) -> None:
+    trust = TrustedProxies([ipaddress.ip_network("192.0.2.0/24")], trust_prefix=True)
+    rules = policy(sites=CANONICAL, trust=trust)
+    head = parse(b"X-Forwarded-Prefix: /shop", start=start, host=b"Host: www.shop.example")
+    with pytest.raises(Answered) as caught:
+        rules.apply(head, rules.connect(PROXY), b"id-1")
+    assert caught.value.fields == ((b"location", location),)
 
 
 HSTS = Sites([Site(("shop.example", "192.0.2.9"), hsts=b"max-age=63072000")])
