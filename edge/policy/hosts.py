@@ -61,17 +61,20 @@ def redirect_target(host: bytes, target: bytes, *, https_port: int, known: Calla
 def canonical_target(host: bytes, target: bytes, *, scheme: bytes, canonical: str, prefix: bytes = b"") -> bytes:
     """Return the Location of the 308 that sends a request to its site's canonical host, on the port that it came to.
 
-    `host` is a Host value that has been checked, and `target` is in origin-form, or `*`. `prefix` is what a proxy took
-    off its path, as far as it did.
+    `host` is a Host value that has been checked, and `target` is in origin-form, or `*`. `prefix` is as in
+    `public_target`.
     """
     _, colon, port = host.rpartition(b":")
     authority = f"[{canonical}]" if ":" in canonical else canonical
     suffix = b":" + port if colon and not host.endswith(b"]") else b""
-    if target == b"*":
-        target = b""
-    elif not (target.partition(b"?")[0] + b"/").startswith(prefix + b"/"):
-        target = prefix + target
-    return b"%b://%b%b%b" % (scheme, authority.encode("ascii"), suffix, target)
+    path = b"" if target == b"*" else public_target(target, prefix)
+    return b"%b://%b%b%b" % (scheme, authority.encode("ascii"), suffix, path)
+
+
+def public_target(target: bytes, prefix: bytes) -> bytes:
+    """Return a target in origin-form as clients have to ask for it: with what a proxy took off its path, if it did."""
+    has_prefix = (target.partition(b"?")[0] + b"/").startswith(prefix + b"/")
+    return target if has_prefix else prefix + target
 
 
 def _encode_authority(name: str, https_port: int) -> bytes:

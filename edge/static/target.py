@@ -13,6 +13,8 @@ from typing import NamedTuple
 from edge.dispatch.exchange import Exchange
 from edge.dispatch.target import Target
 from edge.http.events import RequestHead
+from edge.policy.chain import find_prefix
+from edge.policy.hosts import public_target
 from edge.static.catalog import Catalog
 from edge.static.forms import Entry, FolderFoundError, Form
 from edge.static.negotiate import accepts_html
@@ -75,7 +77,7 @@ class StaticTarget:
             entry.used_at = now
             found = entry.plain
         else:
-            found = self._find(head, now)
+            found = self._find(head, request, now)
         if isinstance(found, Form):
             found.hold()
         elif self._behind is not None and found.status != 308:
@@ -106,7 +108,7 @@ class StaticTarget:
 
     # What a request names.
 
-    def _find(self, head: RequestHead, now: float) -> Form | Refusal:
+    def _find(self, head: RequestHead, request: bytes, now: float) -> Form | Refusal:
         if head.method not in _METHODS:
             return _NOT_ALLOWED
         try:
@@ -116,7 +118,7 @@ class StaticTarget:
         except PathRefused as error:
             return Refusal(error.status, error.reason if error.status == 400 else "")
         except FolderFoundError:
-            path, mark, query = head.target.partition(b"?")
+            path, mark, query = public_target(head.target, find_prefix(request)).partition(b"?")
             return Refusal(308, "", ((b"location", path + b"/" + mark + query),))
         if not entry.coded:
             return entry.plain

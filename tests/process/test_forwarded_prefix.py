@@ -61,6 +61,9 @@ path = "/classic"
 app = "classic:app"
 strip = true
 [[site.route]]
+path = "/files"
+static = "files"
+[[site.route]]
 path = "/service"
 upstream = "{address}"
 """
@@ -77,6 +80,8 @@ def server(upstream: RawUpstream, authority: Authority, tmp_path_factory: pytest
     folder = tmp_path_factory.mktemp("prefix")
     (folder / "seen.py").write_text(SEEN)
     (folder / "classic.py").write_text(CLASSIC)
+    (folder / "files/docs").mkdir(parents=True)
+    (folder / "files/docs/index.html").write_text("<p>docs")
     with serving_file(folder, FILE.format(address=upstream.address), authority) as server:
         yield server
 
@@ -160,6 +165,18 @@ def test_upstream_gets_it_and_nothing_else_of_the_kind(
     assert one.line.startswith("GET /service/x ")
     assert [field for field in one.fields if "prefix" in field] == ["x-forwarded-prefix: /shop"]
     assert [field for field in other.fields if "prefix" in field] == []
+
+
+def test_redirect_to_a_folder_leads_through_the_proxy(server: Server, context: ssl.SSLContext) -> None:
+    places = {}
+    with RawClient(server.port, context) as client:
+        for line in ("X-Forwarded-Prefix: /shop", "X-Forwarded-Prefix: /shop/..", "X-Any: x-forwarded-prefix"):
+            client.send(f"GET /files/docs?a HTTP/1.1\r\nHost: localhost\r\n{line}\r\n\r\n".encode())
+            status, fields, _ = client.receive_response()
+            assert status == 308
+            places[line.partition(": ")[2]] = fields[b"location"]
+    plain = b"/files/docs/?a"
+    assert places == {"/shop": b"/shop" + plain, "/shop/..": plain, "x-forwarded-prefix": plain}
 
 
 def test_stranger_is_not_believed(tmp_path: Path, authority: Authority, context: ssl.SSLContext) -> None:

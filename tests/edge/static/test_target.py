@@ -16,6 +16,7 @@ from edge.static.catalog import Catalog
 from edge.static.forms import Rules
 from edge.static.root import Root
 from edge.static.target import Folder, StaticTarget
+from edge_backend import wire
 from tests.edge.dispatch.ends import MemoryClient
 from tests.ends import in_loop, turn
 
@@ -50,7 +51,8 @@ class Scene:
         head.lines = list(lines)
         exchange = Exchange(client or MemoryClient(), head, b"id", b"203.0.113.7", self.now)
         exchange.target = self.target
-        self.target.submit(exchange, b"\n".join([method, target, *lines]))
+        pieces = [method, target, b"1.1\nhttp\n203.0.113.7\n1\nlocalhost\n80", *lines]
+        self.target.submit(exchange, wire.join_request(pieces, 8 + 2 * len(lines)))
         return exchange
 
     async def get(self, target: bytes, *lines: bytes, method: bytes = b"GET") -> tuple[int, dict[bytes, bytes], bytes]:
@@ -173,6 +175,9 @@ async def test_folder_has_its_index_behind_the_slash(scene: Scene) -> None:
     assert (await scene.get(b"/static/docs/"))[2] == b"<p>docs"
     assert await scene.get(b"/static/docs") == (308, {b"location": b"/static/docs/"}, b"")
     assert await scene.get(b"/static?a=b") == (308, {b"location": b"/static/?a=b"}, b"")
+    prefix = (b"x-any\nx-forwarded-prefix", b"x-forwarded-prefix\n/shop")
+    assert await scene.get(b"/static/docs?a", *prefix) == (308, {b"location": b"/shop/static/docs/?a"}, b"")
+    assert await scene.get(b"/static/docs", prefix[0]) == (308, {b"location": b"/static/docs/"}, b"")
     for nothing in (b"/static/empty", b"/static/empty/", b"/static/a.txt/", b"/static/none/"):
         assert (await scene.get(nothing))[0] == 404
 
