@@ -43,10 +43,19 @@ class Commands(click.Group):
 
         Raises ConfigError, with the one that is near, if there is none of that name.
         """
-        hint = "" if self.get_command(ctx, args[0]) else nearest(args[0], self.commands, before=f"{ctx.command_path} ")
+        hint = "" if self.get_command(ctx, args[0]) else self._hint(ctx, args[0])
         if hint:
             raise ConfigError(f"no such command {args[0]!r}{hint}")
         return super().resolve_command(ctx, args)
+
+    def _hint(self, ctx: click.Context, name: str) -> str:
+        """Return the command that is meant: the words of one of a group, in whichever order, or one that is near."""
+        words = sorted(name.split("-"))
+        for group in self.commands.values():
+            for command in group.commands if isinstance(group, click.Group) else ():
+                if sorted((*str(group.name).split("-"), *command.split("-"))) == words:
+                    return f"; did you mean {ctx.command_path} {group.name} {command}"
+        return nearest(name, self.commands, before=f"{ctx.command_path} ")
 
     def _sections(self) -> Mapping[str, Sequence[str]]:
         return self._titles or {"Commands": list(self.commands)}

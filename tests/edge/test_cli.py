@@ -136,6 +136,9 @@ def test_wrong_command_line_is_refused_with_one_line(
     [
         (["serv", "app"], "no such command 'serv'; did you mean edge serve"),
         (["run", "app"], "no such command 'run'; use edge serve MODULE:ATTR, or see edge --help"),
+        (["dev-cert"], "no such command 'dev-cert'; did you mean edge cert dev"),
+        (["cert-issue", "a.example"], "no such command 'cert-issue'; did you mean edge cert issue"),
+        (["cert", "dev-cert"], "no such command 'dev-cert'; see edge cert --help"),
         (["cert", "isue"], "no such command 'isue'; did you mean edge cert issue"),
         (["cert", "xyz"], "no such command 'xyz'; see edge cert --help"),
         (["app:app"], "no such command 'app:app'; use edge serve MODULE:ATTR, or see edge --help"),

@@ -77,6 +77,17 @@ LINES: list[tuple[str, str, dict[str, object]]] = [
     ("F25", "edge serve app:app --header X:y --header 'Z: a b'", {**A, "header": [("X", "y"), ("Z", "a b")]}),
     ("F26", "edge serve -w 2 -k gthread -b :1 -e A=1 app:app", {**A, "workers": 2, "worker_class": "gthread", "bind": ":1", "env": "A=1"}),
     ("F27", "edge serve app:app --timeout-request 30 --timeout-worker 60", {**A, "app_timeout": 30, "worker_timeout": 60}),
+    ("B1", "edge serve app:app --outbound-ca corp.pem", {**A, "outbound_ca": "corp.pem"}),
+    ("B2", "edge serve app:app --cert cert.pem --key key.pem", {**A, **FILES}),
+    ("B3", "edge serve app:app --trusted-proxy 10.0.0.0/8 --proxy-protocol 10.0.0.0/8 --keep-alive 75", {**A, "trusted_proxy": "10.0.0.0/8", "proxy_protocol": "10.0.0.0/8"}),
+    ("B4", "edge serve app:app --uds /run/a.sock --server-name a.example --limit-request-body 4G --static /static/=/usr", {**A, "bind": "unix:/run/a.sock", "server_name": "a.example", "max_body": 4 * 2**30, "static": "/static/=/usr"}),
+    ("B5", "edge serve app:app --acme example.com", {**A, "acme": "example.com"}),
+    ("B5", "edge serve app:app --ssl-certfile /etc/letsencrypt/live/a.example/fullchain.pem", {**A, "cert": "/etc/letsencrypt/live/a.example/fullchain.pem"}),
+    ("B6", "edge serve app:app --max-crashes 10", A),
+    ("B8", "edge serve app:app --cert cert.pem --key key.pem --http2 auto", {**A, **FILES}),
+    ("B10", "edge serve app:app --ws-ping-interval 20", A),
+    ("B11", "edge serve app:app --metrics :9090 --log-format json", {**A, "metrics": ":9090", "log_format": "json"}),
+    ("B12", "edge serve app:app --rate 10/s --compress auto", {**A, "rate": "10/s", "compress": "auto"}),
 ]  # fmt: skip
 
 # (row, what is typed, the one line that says what to type instead)
@@ -103,6 +114,9 @@ REFUSED = [
         "-t: gunicorn's and daphne's -t mean different things; use --worker-timeout for a",
     ),
     ("F26", "edge serve app:app --daemon", "--daemon: a server that leaves its terminal cannot say why it failed; use"),
+    ("B5", "edge dev-cert", "no such command 'dev-cert'; did you mean edge cert dev"),
+    ("B9", "edge serve app:app --quic-bind :443", "--quic-bind: HTTP/3 is not served; leave it out"),
+    ("B15", "edge serve app:app --protocol uwsgi", "--protocol: HTTP is all that is spoken; leave it out"),
     (
         "F27",
         "edge serve app:app --timeout 30",

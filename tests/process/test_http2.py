@@ -275,6 +275,15 @@ def test_http2_can_be_turned_off(tmp_path: Path, authority: Authority) -> None:
         assert sock.selected_alpn_protocol() == "http/1.1"
 
 
+def test_http3_is_not_advertised_as_it_is_not_served(server: Server, authority: Authority, client: Http2Client) -> None:
+    with RawClient(server.port, authority.client_context()) as old:
+        old.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        _, fields, _ = old.receive_response()
+    for names in (fields.keys(), client.ask("/").fields.keys()):
+        assert b"server" in names
+        assert b"alt-svc" not in names
+
+
 def test_http2_is_not_spoken_without_tls(tmp_path: Path) -> None:
     with running(tmp_path, APPLICATION, "--port", "0") as server, RawClient(server.port) as client:
         client.send(PREFACE)

@@ -138,6 +138,28 @@ def test_symbolic_link_that_is_swapped_is_followed(tmp_path: Path, site: Site) -
         site.wait_shown(server, second)
 
 
+def test_renewal_by_certbot_serves_without_a_restart(tmp_path: Path, site: Site) -> None:
+    """certbot writes archive/NAME/*2.pem, and turns the links in live/NAME one after the other, the key first."""
+    live, archive = (tmp_path / "letsencrypt" / part / "localhost" for part in ("live", "archive"))
+    live.mkdir(parents=True)
+    archive.mkdir(parents=True)
+
+    def renew(number: int) -> int:
+        chain, key, serial = site.new()
+        for name, content in (("privkey", key), ("fullchain", chain)):
+            (archive / f"{name}{number}.pem").write_bytes(content)
+            (live / f"{name}.pem").unlink(missing_ok=True)
+            (live / f"{name}.pem").symlink_to(f"../../archive/localhost/{name}{number}.pem")
+        return serial
+
+    first = renew(1)
+    with serving(tmp_path, HELLO, "--cert", str(live / "fullchain.pem"), "--host", "127.0.0.1") as server:
+        assert site.shown(server.port) == first
+        for number in (2, 3):
+            site.wait_shown(server, renew(number))
+        assert len(server.edges()) == 1
+
+
 def test_sighup_reloads_and_says_so(tmp_path: Path, site: Site) -> None:
     site.install()
     with serving(tmp_path, HELLO, "--cert", str(site.cert), "--host", "127.0.0.1") as server:

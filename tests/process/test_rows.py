@@ -1,4 +1,6 @@
-"""What people type to uvicorn, gunicorn, hypercorn and daphne, row by row: C1 to C23 are commands, F1 to F27 flags.
+"""What people type to uvicorn, gunicorn, hypercorn and daphne, row by row: C1 to C23 are commands, F1 to F27 flags,
+B1 to B15 what a server does and the systems around it. (B16 names what a guide's pseudo-code is made of, such as
+`StatReload`, and says that none of it has to be there.)
 
 Each row's command line is read here, and what it means is compared with the same said in our own words. That it has its
 effect is shown by the tests that the row names, which are looked up; those of test_rows_served.py are for what no other
@@ -18,17 +20,18 @@ import pytest
 from edge import cli
 from edge.cli_compat import gunicorn, gunicorn_sources, uvicorn
 from edge.cli_options import given_flags
-from edge.config import ServeSettings, build_settings
+from edge.config import ServeSettings, all_options, build_settings
 from edge.errors import ConfigError
 from tests.process.row_lines import LINES, REFUSED
 from tests.process.row_tests import SHOWN
 from tests.process.server import ROOT
 
 TESTS = ROOT / "tests"
-ROWS = [f"C{number}" for number in range(1, 24)] + [f"F{number}" for number in range(1, 28)]
+COUNTS = {"C": 23, "F": 27, "B": 15}
+ROWS = [f"{part}{number}" for part, count in COUNTS.items() for number in range(1, count + 1)]
 
 # Rows whose commands are programs, or no command at all.
-WITHOUT_LINE = {"C19", "C20", "C21", "C22", "C23", "C18"}
+WITHOUT_LINE = {"C19", "C20", "C21", "C22", "C23", "C18", "B7", "B9", "B13", "B14", "B15"}
 
 
 def settings_of(line: str) -> ServeSettings:
@@ -83,3 +86,25 @@ def test_c23_one_install_brings_what_the_defaults_need() -> None:
     names = " ".join(project["dependencies"])
     for package in ("uvloop", "httptools", "websockets", "watchfiles", "python-dotenv", "pyyaml"):
         assert package in names
+
+
+FLAGS = [flag for option in all_options() for flag in option.flags if flag.startswith("--")]
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+def test_b14_every_flag_is_a_variable(flag: str) -> None:
+    assert is_heard(f"EDGE_{flag.removeprefix('--').replace('-', '_').upper()}")
+
+
+def is_heard(variable: str) -> bool:
+    """Tell whether it means something: hardly any option takes this value, and one that does has it then."""
+    app: dict[str, object] = {"app": "app:app"}
+    try:
+        return build_settings(app, {variable: "\0"}) != build_settings(app)
+    except ConfigError as error:
+        return variable in str(error)
+
+
+def test_b15_uwsgi_is_named_as_out_of_scope() -> None:
+    page = (ROOT / "docs/coming-from/gunicorn.md").read_text()
+    assert "\n## uWSGI\n\nuWSGI is out of scope: " in page
