@@ -225,7 +225,7 @@ class Master:
     # Workers and edges.
 
     def _workers_changed(self) -> None:
-        self._edges.order(workers=self._workers.paths())
+        self._edges.order(workers=self._workers.places())
         if not self._is_serving and self._workers.can_serve and not self._stop_signals:
             self._start_serving()
         self._take_over()
@@ -260,7 +260,7 @@ class Master:
             edge.order(**self._certificates.orders)
         if self._commands.gate.mode != "open":
             edge.order(gate=self._commands.gate.order)
-        edge.order(workers=self._workers.paths())
+        edge.order(workers=self._workers.places())
 
     def _leave(self) -> None:
         self._edges.close_controls()

@@ -82,7 +82,7 @@ class Orders:
     def _obey(self, order: dict[str, Any]) -> None:
         edge = self._edge
         if "workers" in order:
-            edge.set_workers({int(number): (pool, path) for number, (pool, path) in order["workers"].items()})
+            edge.set_workers({int(number): tuple(place) for number, place in order["workers"].items()})
         if "certificates" in order:
             edge.use_certificates([MemoryCertificate.decode(item) for item in order["certificates"]])
         if "guards" in order:

@@ -161,9 +161,9 @@ class Pools:
         """True if one serves, or drains: it ends by itself when it has finished."""
         return any(pool.is_any_serving for pool in self._pools.values())
 
-    def paths(self) -> dict[int, tuple[str, str]]:
-        """The pool and the socket of those that edges may send requests to, by number."""
-        return {number: (key, path) for key, pool in self._pools.items() for number, path in pool.paths().items()}
+    def places(self) -> dict[int, tuple[str, str, int]]:
+        """The pool, the socket and the slot of those that edges may send requests to, by number."""
+        return {number: (key, *place) for key, pool in self._pools.items() for number, place in pool.places().items()}
 
     def ask(self) -> None:
         """Ask all that serve how they are; `are_answered` tells when they have said it."""

@@ -107,7 +107,7 @@ class EdgeProcess:
         self._sites = build_sites(settings.sites, tls, settings.pool.edges)
         if tls is not None and self._sites.have_guards:
             tls.guard_of = self._sites.guard_of
-        self._workers: dict[int, tuple[str, str]] = {}
+        self._workers: dict[int, tuple[str, str, int]] = {}
         self._links: dict[int, WorkerLink] = {}
         self.servers: list[asyncio.AbstractServer] = []
         self._is_parting = False
@@ -299,13 +299,13 @@ class EdgeProcess:
         if self.access_log is not None:
             self.access_log.reopen()
 
-    def set_workers(self, workers: Mapping[int, tuple[str, str]]) -> None:
-        """Send requests to these, by the pool and the socket of each, and to no other."""
+    def set_workers(self, workers: Mapping[int, tuple[str, str, int]]) -> None:
+        """Send requests to these, by the pool, the socket and the slot of each, and to no other."""
         # The pool of a site that is new is nothing to an edge that does not know the site.
         self._workers = {number: place for number, place in workers.items() if place[0] in self.dispatchers}
-        for number, (pool, path) in self._workers.items():
+        for number, place in self._workers.items():
             if number not in self._links:
-                self._connect(number, pool, path)
+                self._connect(number, *place)
         for number, link in list(self._links.items()):
             if number not in workers:
                 link.retire()
@@ -334,9 +334,9 @@ class EdgeProcess:
     def _silence(self, link: WorkerLink) -> float:
         return round(self._swept_at - link.pinged_at, 1) if link.is_silent else 0.0
 
-    def add_link(self, number: int, pool: str) -> WorkerLink:
+    def add_link(self, number: int, pool: str, slot: int = 0) -> WorkerLink:
         """Return the end of a connection to a worker; it serves as soon as somebody connects it."""
-        link = self._links[number] = WorkerLink(self.dispatchers[pool], number, self._link_lost)
+        link = self._links[number] = WorkerLink(self.dispatchers[pool], number, self._link_lost, slot)
         return link
 
     @property
@@ -344,8 +344,8 @@ class EdgeProcess:
         """How many requests the workers of now have had."""
         return sum(link.requests for link in self._links.values())
 
-    def _connect(self, number: int, pool: str, path: str) -> None:
-        self._start(self._connect_link(self.add_link(number, pool), path))
+    def _connect(self, number: int, pool: str, path: str, slot: int) -> None:
+        self._start(self._connect_link(self.add_link(number, pool, slot), path))
 
     async def _connect_link(self, link: WorkerLink, path: str) -> None:
         loop = asyncio.get_running_loop()

@@ -176,9 +176,12 @@ class Workers:
         states = {self._pool.state(number) for number in self._pool.alive_numbers}
         return not states.isdisjoint((WorkerState.READY, WorkerState.DRAINING))
 
-    def paths(self) -> dict[int, str]:
-        """The sockets of those that edges may send requests to, by number."""
-        return {number: worker.path for number, worker in self._workers.items() if self._pool.is_served(number)}
+    def places(self) -> dict[int, tuple[str, int]]:
+        """The socket and the slot of those that edges may send requests to, by number."""
+        pool = self._pool
+        return {
+            number: (own.path, pool.slot(number)) for number, own in self._workers.items() if pool.is_served(number)
+        }
 
     def ask(self) -> None:
         """Ask those that serve how they are; `are_answered` tells when they have said it."""

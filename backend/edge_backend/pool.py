@@ -5,7 +5,8 @@ Theory of operation
 The pool keeps `size` workers that are *fresh*: started for the generation of the moment, and with no reason to be
 replaced. A reload begins a new generation; a worker that has served its requests, its time or its memory is no longer
 fresh either. Such a worker serves on until there is one more than `size` without it: the replacement comes first, then
-the old one drains. A few more than `size` run meanwhile, a quarter and at least one.
+the old one drains. A few more than `size` run meanwhile, a quarter and at least one. Each worker has a *slot*, which it
+hands on to the one that takes its place: who wants the same worker again asks for the slot.
 
 The first worker of a generation starts alone. If it does not get ready, the generation is given up and the one before
 goes on; of the very first generation, that is the end of the start. A *patient* pool, of development, starts nothing
@@ -40,6 +41,9 @@ class WorkerState(Enum):
     READY = "ready"
     DRAINING = "draining"
     STOPPING = "stopping"
+
+
+_SERVED = (WorkerState.STARTING, WorkerState.READY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,7 @@ class _Worker:
     since: float  # when it came into its state
     started_at: float
     max_requests: int
+    slot: int
     reason: str = ""  # why it is to be replaced; empty: it is not
     kill_at: float = float("inf")
     was_ready: bool = False
@@ -300,12 +305,16 @@ class Pool:
         """Where the worker is in its life; it must be alive."""
         return self._workers[number].state
 
+    def slot(self, number: int) -> int:
+        """The worker's slot, from 0 on; two have the same one only while one replaces the other."""
+        return self._workers[number].slot
+
     def is_served(self, number: int) -> bool:
         """True if edges should give the worker requests as soon as it is ready."""
         worker = self._workers.get(number)
         if worker is None or worker.generation < self._least_served:
             return False
-        return worker.state in (WorkerState.STARTING, WorkerState.READY)
+        return worker.state in _SERVED
 
     # Below: how.
 
@@ -337,8 +346,15 @@ class Pool:
         number = next(self._numbers)
         rules = self.rules
         most = rules.max_requests + round(self._spread() * rules.max_requests_jitter) if rules.max_requests else 0
-        self._workers[number] = _Worker(WorkerState.STARTING, self.generation, now, now, most)
+        self._workers[number] = _Worker(WorkerState.STARTING, self.generation, now, now, most, self._next_slot())
         return Spawn(number, self.generation)
+
+    def _next_slot(self) -> int:
+        """Return the first slot that nobody has, else the first whose worker is to be replaced."""
+        served = [worker for worker in self._workers.values() if worker.state in _SERVED]
+        taken = {worker.slot for worker in served}
+        kept = {worker.slot for worker in served if self._is_fresh(worker)}
+        return min(set(range(max(1, self.size))) - kept, key=lambda slot: (slot in taken, slot))
 
     def _retire_old(self, now: float) -> None:
         lifetime = self.rules.max_lifetime
@@ -369,10 +385,11 @@ class Pool:
             self._give_up(f"not ready within {self.rules.startup_timeout:g} s")
 
     def _drains(self, now: float) -> list[Action]:
-        """Drain what is too many: those to be replaced first, of either sort the oldest."""
+        """Drain what is too many: those to be replaced first, then those whose slot another has, then the oldest."""
         ready = [(number, self._workers[number]) for number in self.ready_numbers]
         surplus = max(0, len(ready) - self.size)
-        ready.sort(key=lambda item: (self._is_fresh(item[1]), item[0]))
+        replaced = {worker.slot for _, worker in ready if self._is_fresh(worker)}
+        ready.sort(key=lambda item: (self._is_fresh(item[1]), item[1].slot not in replaced, item[0]))
         actions: list[Action] = []
         for number, worker in ready[:surplus]:
             fewer = f"{self.size} workers are enough" if self._is_fresh(worker) else "reload"

@@ -35,8 +35,11 @@ class Dispatcher(Protocol):
 class WorkerLink(asyncio.Protocol):
     """Carries exchanges to one worker, and its frames back to them."""
 
-    def __init__(self, dispatcher: Dispatcher, number: int, on_lost: Callable[[WorkerLink], None]) -> None:
+    def __init__(
+        self, dispatcher: Dispatcher, number: int, on_lost: Callable[[WorkerLink], None], slot: int = 0
+    ) -> None:
         self.number = number
+        self.slot = slot  # which it takes over from the worker before it, see edge_backend/pool.py
         self.streams: dict[int, Exchange] = {}
         self.is_ready = False
         self.pinged_at = 0.0  # when the PING left that has no PONG yet; 0: there is none

@@ -260,3 +260,4 @@ def test_pool_always_comes_back_to_its_size_and_uses_no_number_twice(size: int, 
         run(pool, now)
     assert len(pool.ready_numbers) == size
     assert {pool.state(number) for number in pool.alive_numbers} == {WorkerState.READY}
+    assert sorted(map(pool.slot, pool.ready_numbers)) == list(range(size))

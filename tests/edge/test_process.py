@@ -155,7 +155,7 @@ def test_order_that_comes_in_pieces_is_obeyed_when_it_is_whole(short_folder: Pat
 def test_edge_connects_to_a_worker_that_starts_late(short_folder: Path) -> None:
     async def scenario(running: Running) -> None:
         path = str(short_folder / "worker.sock")
-        running.order(workers={"3": ("*/", path)})
+        running.order(workers={"3": ("*/", path, 0)})
         connected: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
         await asyncio.sleep(0)
         server = await asyncio.start_unix_server(lambda reader, writer: connected.put_nowait(writer), path)
