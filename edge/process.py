@@ -16,7 +16,6 @@ from typing import Any
 from edge.config import ServeSettings
 from edge.config_limits import LimitSettings
 from edge.counts import Counts
-from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.gate import Finder, Gate
 from edge.dispatch.link import RECONNECT, WorkerLink
 from edge.dispatch.sides import FileSender
@@ -36,7 +35,7 @@ from edge.policy.forwarded import TrustedProxies, announcers
 from edge.sites import build_sites
 from edge.static.sendfile import SentFiles
 from edge.static.target import StaticTarget
-from edge.targets import Targets
+from edge.targets import Targets, make_dispatchers
 from edge.tls.contexts import MemoryCertificate, Sites, TlsServer
 from edge.tls.guards import Guard
 from edge.upstream.trust import UpstreamTrust
@@ -80,14 +79,7 @@ class EdgeProcess:
         self.clock = Clock(settings.answers)
         self._counts = Counts() if settings.run.metrics else None
         self.access_log = self._make_access_log(output)
-        self.dispatchers = {
-            key: Dispatcher(
-                concurrency=max(1, limits.worker_concurrency // settings.pool.edges),
-                queue=limits.queue,
-                queue_timeout=settings.timeouts.queue,
-            )
-            for key in settings.applications
-        }
+        self.dispatchers = make_dispatchers(settings)
         targets = Targets(settings, self.dispatchers, trust)
         self.router: Finder = targets.router
         self.intake = targets.intake

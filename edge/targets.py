@@ -8,6 +8,7 @@ from dataclasses import replace
 from edge.access_format import needs_answer
 from edge.config import ServeSettings
 from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, SitePlan, StaticPlan, UpstreamPlan, pool_key
+from edge.dispatch.choice import LeastBusy
 from edge.dispatch.compressing import Compressing, Encoders, rules_of
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.intake import NOTHING, Holding, Intake
@@ -24,6 +25,19 @@ from edge.static.root import Root
 from edge.static.target import Folder, StaticTarget
 from edge.upstream.target import Upstream
 from edge.upstream.trust import UpstreamTrust
+
+
+def make_dispatchers(settings: ServeSettings) -> dict[str, Dispatcher]:
+    """Return what gives requests to the workers of each pool, by its key; a worker's room is shared by the edges."""
+    room = max(1, settings.limits.worker_concurrency // settings.pool.edges)
+    return {
+        key: Dispatcher(
+            LeastBusy(room),
+            queue=settings.limits.queue,
+            queue_timeout=settings.timeouts.queue,
+        )
+        for key in settings.applications
+    }
 
 
 class Targets:

@@ -1,7 +1,6 @@
-"""Which worker serves a request: the least busy one that has room; else a bounded queue; else 503.
+"""What becomes of a request for a pool: a worker with room gets it; else a bounded queue; else 503.
 
-The choice is this edge's own: it counts what it has sent. A kernel's accept queue knows nothing of that, which is why
-shared listeners load one worker while others idle.
+Which worker that is, choice.py says.
 """
 
 from __future__ import annotations
@@ -10,19 +9,20 @@ from collections import deque
 from collections.abc import Iterable
 from time import monotonic
 
+from edge.dispatch.choice import Choice
 from edge.dispatch.exchange import Exchange
 from edge.dispatch.link import WorkerLink
 from edge.dispatch.target import Overloaded
 
 
 class Dispatcher:
-    """Gives exchanges to workers. `concurrency` is the most that one worker gets from this edge at a time."""
+    """Gives exchanges to workers. At most `queue` of them wait, for `queue_timeout` seconds each."""
 
-    def __init__(self, *, concurrency: int, queue: int, queue_timeout: float) -> None:
-        self._concurrency = concurrency
+    def __init__(self, choice: Choice, *, queue: int, queue_timeout: float) -> None:
+        self._choice = choice
+        self._choose = choice.choose
         self._queue_limit = queue
         self._queue_timeout = queue_timeout
-        self._links: list[WorkerLink] = []
         # What the worker said that got ready last: they run the same application, but over a reload.
         self.wants_whole = False
         # What waits for a worker, with its encoded head, and since when.
@@ -31,18 +31,18 @@ class Dispatcher:
     def add(self, link: WorkerLink) -> None:
         """A worker is ready."""
         self.wants_whole = link.wants_whole
-        self._links.append(link)
+        self._choice.add(link)
         self.release()
 
     def remove(self, link: WorkerLink) -> None:
         """A worker is not to get anything more."""
-        if link in self._links:
-            self._links.remove(link)
+        if link in self._choice.links:
+            self._choice.remove(link)
 
     @property
     def has_worker(self) -> bool:
         """True if somebody takes requests, now or when there is room."""
-        return bool(self._links)
+        return bool(self._choice.links)
 
     def submit(self, exchange: Exchange, request: bytes) -> None:
         """Send the exchange to a worker, now or when one has room. `request` is its encoded head.
@@ -50,7 +50,7 @@ class Dispatcher:
         Raises Overloaded if the queue is full.
         """
         if not self.queue:
-            link = self._choose()
+            link = self._choose(exchange)
             if link is not None:
                 exchange.sent_at = exchange.ready_at
                 link.start(exchange, request)
@@ -67,10 +67,11 @@ class Dispatcher:
     def release(self) -> None:
         """A worker may have room: give it what waits."""
         while self.queue:
-            link = self._choose()
+            exchange, request, _ = self.queue[0]
+            link = self._choose(exchange)
             if link is None:
                 return
-            exchange, request, _ = self.queue.popleft()
+            self.queue.popleft()
             exchange.sent_at = monotonic()
             link.start(exchange, request)
 
@@ -87,20 +88,3 @@ class Dispatcher:
         for entry in [entry for entry in self.queue if entry[2] + self._queue_timeout < now]:
             self.queue.remove(entry)
             yield entry[0]
-
-    def _choose(self) -> WorkerLink | None:
-        links = self._links
-        if len(links) == 1:
-            link = links[0]
-            return link if len(link.streams) < self._concurrency else None
-        best, load = -1, self._concurrency
-        for index, link in enumerate(links):
-            busy = len(link.streams)
-            if busy < load:
-                best, load = index, busy
-        if best < 0:
-            return None
-        # The one that got a request goes to the end: among equals, the longest idle is next.
-        link = links.pop(best)
-        links.append(link)
-        return link

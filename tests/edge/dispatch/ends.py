@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from edge.dispatch.choice import LeastBusy
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.exchange import Exchange
 from edge.dispatch.link import WorkerLink
@@ -76,10 +77,10 @@ class MemoryClient:
 class WorkerEnd:
     """A link to a worker, and the worker's end of it."""
 
-    def __init__(self, dispatcher: Dispatcher, number: int = 0) -> None:
+    def __init__(self, dispatcher: Dispatcher, number: int = 0, slot: int = 0) -> None:
         self.lost: list[WorkerLink] = []
         self.transport = MemoryTransport()
-        self.link = WorkerLink(dispatcher, number, self.lost.append)
+        self.link = WorkerLink(dispatcher, number, self.lost.append, slot)
         self.link.connection_made(self.transport)
 
     def greet(self) -> None:
@@ -99,12 +100,12 @@ class WorkerEnd:
 
 
 def dispatcher(*, concurrency: int = 100, queue: int = 10, queue_timeout: float = 10.0) -> Dispatcher:
-    return Dispatcher(concurrency=concurrency, queue=queue, queue_timeout=queue_timeout)
+    return Dispatcher(LeastBusy(concurrency), queue=queue, queue_timeout=queue_timeout)
 
 
-def worker(of: Dispatcher, number: int = 0) -> WorkerEnd:
+def worker(of: Dispatcher, number: int = 0, slot: int = 0) -> WorkerEnd:
     """Return a worker that is ready."""
-    end = WorkerEnd(of, number)
+    end = WorkerEnd(of, number, slot)
     end.greet()
     return end
 
