@@ -42,6 +42,8 @@ def websocket_scope(scope: Scope) -> Scope:
     offered = [value for name, value in scope["headers"] if name == b"sec-websocket-protocol"]
     tokens = [token.strip().decode("latin-1") for line in offered for token in line.split(b",")]
     scope["subprotocols"] = [token for token in tokens if token]
+    # They ended at the edge, over HTTP/2 there were none: python-engineio 4.15 knows a WebSocket by them alone.
+    scope["headers"] += [(b"connection", b"upgrade"), (b"upgrade", b"websocket")]
     tls = scope["extensions"].get("tls")
     scope["extensions"] = {"websocket.http.response": {}} | ({"tls": tls} if tls is not None else {})
     return scope

@@ -72,6 +72,7 @@ def test_scope_is_that_of_a_websocket() -> None:
     scope = websocket_scope(build_scope([*PARTS, *fields], "", {}))
     assert (scope["type"], scope["scheme"], scope["subprotocols"]) == ("websocket", "wss", ["one", "two", "three"])
     assert scope["extensions"] == {"websocket.http.response": {}}
+    assert scope["headers"][-2:] == [(b"connection", b"upgrade"), (b"upgrade", b"websocket")]
     assert "method" not in scope
     assert websocket_scope(build_scope([*PARTS[:3], b"http", *PARTS[4:]], "", {}))["scheme"] == "ws"
 
