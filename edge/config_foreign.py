@@ -114,8 +114,6 @@ ADVICE = {
     "--unix-socket": "use --uds",
     "--verbosity": "use --log-level",
     "-v": "use --log-level, or edge --version",
-    # What else the table of such flags names.
-    "--affinity": "any worker can serve any client; keep what they share in a database",
 }  # fmt: skip
 
 # The same for all flags that begin so.

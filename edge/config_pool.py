@@ -1,13 +1,14 @@
-"""The settings of the processes: how many run, when a worker is replaced, and how the server stands among others."""
+"""The settings of the processes: how many run, whom a worker serves and until when, and how all stand among others."""
 
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from edge.cpus import allowed_cpus
 from edge.errors import ConfigError
 from edge.net.address import Address
-from edge.options import Kind, account, addresses, computed, count, file, files, seconds, setting, size, switch
+from edge.options import Kind, account, addresses, choice, computed, count, file, files, seconds, setting, size, switch
 
 # A worker is 25 to 30 MB: more than this on one machine is a typing error.
 MAX_PROCESSES = 1024
@@ -24,7 +25,7 @@ def _auto_edges() -> int:
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """How many processes run, and when a worker is replaced. Bytes and seconds; 0 is never."""
+    """How many processes run, whom a worker serves, and when it is replaced. Bytes and seconds; 0 is never."""
 
     workers: int = computed(
         allowed_cpus,
@@ -34,6 +35,12 @@ class PoolSettings:
         shown="auto, the CPUs allowed here",
         environment=("WEB_CONCURRENCY",),
         help="processes that run the application",
+    )
+    affinity: Literal["off", "ip", "cookie"] = setting(
+        "off",
+        choice("off", "ip", "cookie"),
+        "--affinity",
+        help="give a client, known by its address or a cookie, the same worker again while it can",
     )
     max_requests: int = setting(
         0,

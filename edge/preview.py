@@ -94,7 +94,8 @@ def describe_target(plan: RoutePlan) -> str:
             workers = f"{target.pool.workers} worker{'' if target.pool.workers == 1 else 's'}"
             python = f", {target.python}" if target.python else ""
             root = f", root path {target.application.root_path}" if target.application.root_path else ""
-            return f"application {target.application.target}, {workers}{python}{root}"
+            affinity = f", affinity by {target.pool.affinity}" if target.pool.affinity != "off" else ""
+            return f"application {target.application.target}, {workers}{affinity}{python}{root}"
         case StaticPlan():
             return f"files of {target.folder}"
         case RedirectPlan():

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 
 from edge.access_format import needs_answer
 from edge.config import ServeSettings
 from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, SitePlan, StaticPlan, UpstreamPlan, pool_key
-from edge.dispatch.choice import LeastBusy
+from edge.dispatch.affinity import with_affinity
+from edge.dispatch.choice import LeastBusy, SameForEach
 from edge.dispatch.compressing import Compressing, Encoders, rules_of
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.intake import NOTHING, Holding, Intake
@@ -32,11 +34,11 @@ def make_dispatchers(settings: ServeSettings) -> dict[str, Dispatcher]:
     room = max(1, settings.limits.worker_concurrency // settings.pool.edges)
     return {
         key: Dispatcher(
-            LeastBusy(room),
+            LeastBusy(room) if app.pool.affinity == "off" else SameForEach(room),
             queue=settings.limits.queue,
             queue_timeout=settings.timeouts.queue,
         )
-        for key in settings.applications
+        for key, app in settings.applications.items()
     }
 
 
@@ -48,7 +50,9 @@ class Targets:
         self._settings = settings
         self._holdings: dict[Target, Holding] = {}
         self._encoders = Encoders()
-        self._pools: Mapping[str, Target] = pools
+        self._pools: Mapping[str, Target] = {
+            key: with_affinity(pools[key], app.pool.affinity, os.urandom) for key, app in settings.applications.items()
+        }
         if needs_answer(settings.logs.line):
             self._pools = {key: KeptFields(pool) for key, pool in self._pools.items()}
         if settings.websocket.implementation == "none":

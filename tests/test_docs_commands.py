@@ -54,6 +54,7 @@ TYPED = {
     "docs/howto/in-front-of-services.md": "tests/process/test_sites.py::test_page_about_other_services_serves",
     "docs/howto/behind-a-load-balancer.md": "tests/process/test_proxy_protocol.py::test_command_of_the_page_serves",
     "docs/howto/mutual-tls.md": "tests/process/test_howto_mutual_tls.py::test_commands_of_the_page_let_one_client_in",
+    "docs/howto/sticky-sessions.md": "tests/interop/test_socketio.py::test_command_of_the_page_serves",
     "docs/howto/embedding.md": "tests/process/test_howto_embedding.py::test_programs_of_the_page_print_what_it_shows",
     "docs/contributing.md": "tests/test_docs.py::test_command_of_contributing_is_what_ci_runs",
 }

@@ -7,10 +7,14 @@ shared listeners load one worker while others idle.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from hashlib import blake2b
+from typing import Final, Protocol
 
 from edge.dispatch.exchange import Exchange
 from edge.dispatch.link import WorkerLink
+
+# Clients whose order of the workers is remembered: about 1 MiB. Their keys are their own choice, so there is an end.
+MEMORY: Final = 4096
 
 
 class Choice(Protocol):
@@ -62,3 +66,47 @@ class LeastBusy:
         link = links.pop(best)
         links.append(link)
         return link
+
+
+class SameForEach:
+    """The same one for the same `exchange.affinity`, while it is there and has room; else the next in the key's order.
+
+    The order is by the weight of key and slot (rendezvous hashing, Thaler and Ravishankar 1998): every edge process
+    comes to the same one without a word to the others, and when a slot goes or comes, only its own keys move.
+    `concurrency` is the most that one worker gets from this edge at a time.
+    """
+
+    def __init__(self, concurrency: int) -> None:
+        self._concurrency = concurrency
+        self.links: list[WorkerLink] = []
+        self._orders: dict[bytes, list[WorkerLink]] = {}
+
+    def add(self, link: WorkerLink) -> None:
+        """One is ready."""
+        self.links.append(link)
+        self._orders.clear()
+
+    def remove(self, link: WorkerLink) -> None:
+        """One of them is not to get anything more."""
+        self.links.remove(link)
+        self._orders.clear()
+
+    def choose(self, exchange: Exchange) -> WorkerLink | None:
+        """Return who gets the exchange; None if nobody has room."""
+        for link in self._orders.get(exchange.affinity) or self._order(exchange.affinity):
+            if len(link.streams) < self._concurrency:
+                return link
+        return None
+
+    def _order(self, key: bytes) -> list[WorkerLink]:
+        if len(self._orders) >= MEMORY:
+            self._orders.clear()
+        # Of two with one slot, the later takes the place of the other.
+        order = sorted(self.links, key=lambda link: (weight(key, link.slot), link.number), reverse=True)
+        self._orders[key] = order
+        return order
+
+
+def weight(key: bytes, slot: int) -> bytes:
+    """Return how much a key wants a slot, to be compared with what it wants others; the same in every process."""
+    return blake2b(b"%d %b" % (slot, key), digest_size=8).digest()

@@ -52,6 +52,7 @@ class Exchange:
         "_sent",
         "_whole_at",
         "_window",
+        "affinity",
         "answered",
         "client_address",
         "content",
@@ -105,6 +106,7 @@ class Exchange:
         self._sent: bytes
         self._ended: bool
         self._whole_at: float
+        self.affinity: bytes  # by which a worker is chosen, where that is so: see edge/dispatch/affinity.py
         self.fields: list[bytes]  # of its answer, where somebody keeps them: see edge/dispatch/kept_fields.py
 
     def interpose(self, make: Callable[[Client], Client]) -> None:
@@ -208,11 +210,9 @@ class Exchange:
             end = self._pending_complete and not self._pending
             link.send_content(self, piece, end)
             if end:
-                self._pending_complete = False
-                self._ended = True
+                self._pending_complete, self._ended = False, True
         if self._pending_complete and not self._pending:
-            self._pending_complete = False
-            self._ended = True
+            self._pending_complete, self._ended = False, True
             link.send_content(self, b"", True)
         if self._kept:
             self._keep(before[: len(before) - len(self._pending)])

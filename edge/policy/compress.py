@@ -5,7 +5,8 @@ coding. An answer that could have been compressed says so with Vary, also where 
 
 A compressed answer tells by its size how much of it repeats. Whoever can have a browser send requests with text of
 his choice, and sees the sizes, reads a secret out of the answer byte by byte (BREACH, CVE-2013-3587). So answers to
-requests with cookies or credentials, and those that set a cookie, are left alone unless they are declared public.
+requests with cookies or credentials, and those that set a cookie, are left alone unless they are declared public. The
+edge's own cookie (affinity.py) is none of those: nobody is logged in by it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Final, NamedTuple
 
 from edge.http.events import RequestHead
 from edge.http.fields import is_token, parse_list
+from edge.policy.affinity import is_all, is_ours
 
 _TYPES: Final = frozenset(
     b"""
@@ -157,7 +159,11 @@ def _is_public(control: list[bytes]) -> bool:
 
 
 def _has_secrets(asked: Mapping[bytes, bytes], answered: Mapping[bytes, bytes]) -> bool:
-    return b"cookie" in asked or b"authorization" in asked or b"set-cookie" in answered
+    return (
+        b"authorization" in asked
+        or (b"cookie" in asked and not is_all(asked[b"cookie"]))
+        or (b"set-cookie" in answered and not is_ours(answered[b"set-cookie"]))
+    )
 
 
 def _with_vary(fields: list[bytes]) -> list[bytes]:

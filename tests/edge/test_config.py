@@ -184,6 +184,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "static_immutable": ("off", "static", "immutable", False),
     "static_precompressed": ("off", "static", "precompressed", False),
     "sendfile_root": ("/", "static", "sendfile_root", "/"),
+    "affinity": ("cookie", "pool", "affinity", "cookie"),
     "max_requests": ("50", "pool", "max_requests", 50),
     "max_requests_jitter": ("5", "pool", "max_requests_jitter", 5),
     "max_worker_lifetime": ("1h", "pool", "max_worker_lifetime", 3600.0),

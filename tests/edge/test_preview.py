@@ -213,6 +213,10 @@ def test_sites_are_described_with_their_routes() -> None:
         app = "shop:app"
         workers = 1
         [[site.route]]
+        path = "/chat"
+        app = "chat"
+        affinity = "cookie"
+        [[site.route]]
         path = "/admin"
         app = "admin"
         strip = true
@@ -239,6 +243,7 @@ def test_sites_are_described_with_their_routes() -> None:
     assert hosts_of(settings_of(text).sites) == [
         "site a.example, b.example",
         "  /       application shop:app, 1 worker",
+        "  /chat   application chat, 2 workers, affinity by cookie",
         "  /admin  application admin, 2 workers, venv/bin/python, root path /admin",
         "  /files  files of /",
         "  /old    redirect to /new (308, with the rest of the path)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edge.dispatch.choice import LeastBusy
+from edge.dispatch.choice import LeastBusy, SameForEach
 from edge.dispatch.dispatcher import Dispatcher
 from edge.dispatch.exchange import Exchange
 from edge.dispatch.link import WorkerLink
@@ -99,8 +99,11 @@ class WorkerEnd:
         self.link.connection_lost(None)
 
 
-def dispatcher(*, concurrency: int = 100, queue: int = 10, queue_timeout: float = 10.0) -> Dispatcher:
-    return Dispatcher(LeastBusy(concurrency), queue=queue, queue_timeout=queue_timeout)
+def dispatcher(
+    *, concurrency: int = 100, queue: int = 10, queue_timeout: float = 10.0, affinity: bool = False
+) -> Dispatcher:
+    choice = SameForEach(concurrency) if affinity else LeastBusy(concurrency)
+    return Dispatcher(choice, queue=queue, queue_timeout=queue_timeout)
 
 
 def worker(of: Dispatcher, number: int = 0, slot: int = 0) -> WorkerEnd:

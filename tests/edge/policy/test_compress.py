@@ -5,11 +5,14 @@ from __future__ import annotations
 import pytest
 
 from edge.http.events import RequestHead
+from edge.policy.affinity import encode_cookie
 from edge.policy.compress import Plan, Rules, choose, parse_accept_encoding, plan
 
 RULES = Rules((b"zstd", b"br", b"gzip"), 1000)
 BROWSER = b"gzip, deflate, br, zstd"
 HTML = b"text/html; charset=utf-8"
+VALUE = b"abcdefghijklmnopqrstu0"
+OWN = b"edge-affinity=" + VALUE
 
 
 def planned(
@@ -177,6 +180,9 @@ def test_small_answers_are_compressed_only_for_who_takes_nothing_else(
         ((b"cookie\nsession=1",), (b"cache-control", b"private, public")),
         ((b"cookie\nsession=1",), (b"cache-control", b"public, no-store")),
         ((b"cookie\nsession=1",), (b"cache-control", b"max-age=60, immutable")),
+        ((b"cookie\n" + OWN + b"; session=1",), ()),
+        ((b"cookie\n" + OWN, b"cookie\nsession=1"), ()),
+        ((), (b"set-cookie", encode_cookie(VALUE, secure=True), b"set-cookie", b"session=1")),
     ],
 )
 def test_answers_that_may_hold_secrets_are_left_alone(asked: tuple[bytes, ...], fields: tuple[bytes, ...]) -> None:
@@ -185,6 +191,11 @@ def test_answers_that_may_hold_secrets_are_left_alone(asked: tuple[bytes, ...], 
     assert found.coding == b""
     assert found.fields[-2:] == [b"vary", b"Accept-Encoding"]
     assert coding(*fields, asked=asked, rules=Rules((b"br",), 1000, secrets=True)) == b"br"
+
+
+def test_cookie_of_the_edge_is_no_secret() -> None:
+    assert coding(asked=(b"cookie\n" + OWN,)) == b"zstd"
+    assert coding(b"set-cookie", encode_cookie(VALUE, secure=False)) == b"zstd"
 
 
 def test_public_answers_hold_no_secrets() -> None:
