@@ -85,7 +85,7 @@ LINES: list[tuple[str, str, dict[str, object]]] = [
     ("B5", "edge serve app:app --ssl-certfile /etc/letsencrypt/live/a.example/fullchain.pem", {**A, "cert": "/etc/letsencrypt/live/a.example/fullchain.pem"}),
     ("B6", "edge serve app:app --max-crashes 10", A),
     ("B8", "edge serve app:app --cert cert.pem --key key.pem --http2 auto", {**A, **FILES}),
-    ("B10", "edge serve app:app --ws-ping-interval 20", A),
+    ("B10", "edge serve app:app --affinity cookie", {**A, "affinity": "cookie"}),
     ("B11", "edge serve app:app --metrics :9090 --log-format json", {**A, "metrics": ":9090", "log_format": "json"}),
     ("B12", "edge serve app:app --rate 10/s --compress auto", {**A, "rate": "10/s", "compress": "auto"}),
 ]  # fmt: skip

@@ -64,7 +64,7 @@ SHOWN: dict[str, list[str]] = {
     "B7": ["process/test_crash.py test_worker_that_hangs_gets_nothing_new_is_dumped_and_replaced"],
     "B8": ["process/test_http2.py test_scope_is_that_of_http2", "process/test_http2.py test_clients_of_http1_are_served_beside_it"],
     "B9": ["process/test_http2.py test_http3_is_not_advertised_as_it_is_not_served"],
-    "B10": ["process/test_asgi_websocket.py test_pings_keep_an_answering_client_and_drop_a_silent_one"],
+    "B10": ["process/test_affinity.py test_client_is_with_one_worker_over_every_protocol", "process/test_affinity.py test_address_of_the_client_chooses_the_worker", "process/test_asgi_websocket.py test_pings_keep_an_answering_client_and_drop_a_silent_one"],
     "B11": ["process/test_metrics.py test_answers_are_counted_with_and_without_an_access_log", "process/test_traces.py test_trace_is_the_applications_and_the_logs", "process/test_traces.py test_trace_goes_on_to_a_server_behind"],
     "B12": ["process/test_rate.py test_client_that_asks_too_often_is_told_when_to_come_back", "process/test_compress.py test_answer_reads_as_the_application_sent_it", "process/test_static.py test_compressed_form_is_sent_to_who_takes_it"],
     "B13": ["process/test_systemd.py test_server_tells_when_it_serves_reloads_and_ends", "process/test_systemd.py test_watchdog_hears_nothing_while_no_edge_answers", "process/test_systemd.py test_upgrade_names_the_new_main_process_and_leaves_none_behind", "process/test_socket_store.py test_who_connects_while_no_server_runs_is_answered_by_the_next", "process/test_process_one.py test_process_one_reaps_orphans_and_ends_in_order_when_told_to", "process/test_supervisors.py test_copies_share_the_socket_and_each_of_them_serves"],
