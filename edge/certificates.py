@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edge.config_tls import CertificateFiles, TlsSettings
+from edge.key_files import look_at_key
 from edge.tls.sni import SiteNames
 from edge_certs.ca import LocalAuthority
-from edge_certs.errors import naming, place
+from edge_certs.errors import CertificateError, naming, place
 from edge_certs.files import edge_home, read_file
 from edge_certs.intermediate import Intermediate
 from edge_certs.leaf import HOST
@@ -31,15 +32,27 @@ logger = logging.getLogger("edge.master")
 
 
 def load_certificates(
-    settings: TlsSettings, kept: KeptCertificates | None = None, *, is_start: bool = False
+    settings: TlsSettings, kept: KeptCertificates | None = None, *, is_start: bool = False, is_strict: bool = False
 ) -> list[Certificate]:
     """Read and check every certificate that has a file, and those that are kept (see `KeptCertificates.load`).
 
-    Raises CertificateError with the reason.
+    A key that others may read is a line in the log. Those that are kept are in files made here, for their owner alone.
+
+    Raises CertificateError with the reason; with `is_strict`, such a key is one.
     """
     now = datetime.now(UTC)
-    named = [read_certificate(files.cert, files.key, now, settings.key_password) for files in settings.certificates]
+    named = [_load(files, settings, now, is_strict=is_strict) for files in settings.certificates]
     return named if kept is None else [*named, *kept.load(now, is_start=is_start)]
+
+
+def _load(files: CertificateFiles, settings: TlsSettings, now: datetime, *, is_strict: bool) -> Certificate:
+    found = read_certificate(files.cert, files.key, now, settings.key_password)
+    exposure = look_at_key(found.key_path or files.cert).exposure
+    if exposure and is_strict:
+        raise CertificateError(f"--strict: {exposure}")
+    if exposure:
+        logger.warning("%s", exposure)
+    return found
 
 
 def watched_files(settings: TlsSettings, kept: KeptCertificates | None) -> list[CertificateFiles]:

@@ -119,6 +119,9 @@ class RunSettings:
         shown="none",
         help="root that this server trusts when it or its workers call out, besides all others; repeatable",
     )
+    strict: bool = setting(
+        False, switch(), "--strict", help="refuse what edge check warns of, such as a key that others may read"
+    )
     health: bool = setting(True, switch(), "--health", help="answer /.edge/health and /.edge/ready")
     folder: str = setting(
         "",

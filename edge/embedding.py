@@ -37,7 +37,7 @@ NEEDS_IMPORT_STRING = "You must pass the application as an import string to enab
 # Files of certificates are looked at, and requests counted, this often.
 PACE = 0.5
 # What is of a server of its own: a program is its own master.
-_OF_PROCESSES = ("acme", "config", "metrics", "pid", "chdir", "user", "group", "outbound_ca")
+_OF_PROCESSES = ("acme", "config", "metrics", "pid", "chdir", "user", "group", "outbound_ca", "strict")
 # What says where to listen, without or with a default of its own.
 _ADDRESSES = ("bind", "uds", "fd", "http_bind", "dev")
 _STOPPING = (signal.SIGINT, signal.SIGTERM)

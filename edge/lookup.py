@@ -13,8 +13,8 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -28,8 +28,9 @@ from edge.config_listen import ListenSettings
 from edge.config_sites import StaticPlan
 from edge.config_tls import CertificateFiles
 from edge.errors import ConfigError
+from edge.key_files import look_at_key
 from edge.net.listener import account_number, planned_addresses
-from edge.preview import CertificateFacts, Facts
+from edge.preview import CertificateFacts, Facts, Level, find_findings
 from edge.sites import load_guards
 from edge.trust import Outbound
 from edge.upstream.trust import load_upstream_trust
@@ -46,8 +47,13 @@ from edge_certs.x509 import parse_chain, read_certificate
 T = TypeVar("T")
 
 
-def look_up(settings: ServeSettings, environ: Mapping[str, str], now: datetime, *, imports: bool) -> Facts:
-    """Return what there is of what the settings name. `imports`: the applications are imported, each in a process."""
+def look_up(
+    settings: ServeSettings, environ: Mapping[str, str], now: datetime, *, imports: bool, plans: bool = True
+) -> Facts:
+    """Return what there is of what the settings name.
+
+    `imports`: the applications are imported, each in a process. Without `plans`, nothing is asked of them at all.
+    """
     problems: list[str] = []
     certificates = []
     for files in settings.tls.certificates:
@@ -65,7 +71,7 @@ def look_up(settings: ServeSettings, environ: Mapping[str, str], now: datetime, 
     ):
         _try(problems, check)
     problems += _accounts(listen)
-    imported = _look_at_applications(problems, settings, outbound, imports=imports)
+    imported = _look_at_applications(problems, settings, outbound, imports=imports) if plans else []
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     spool = os.statvfs(settings.spool.folder)
     return Facts(
@@ -79,6 +85,16 @@ def look_up(settings: ServeSettings, environ: Mapping[str, str], now: datetime, 
         file_senders=tuple(dict.fromkeys(file for each in imported for file in each.file_senders)),
         outbound=outbound,
     )
+
+
+def find_warnings(settings: ServeSettings, listening: Sequence[str]) -> list[str]:
+    """Return what `--strict` refuses besides what cannot work in any case; `listening` is where the server listens.
+
+    Nothing is asked of applications: workers import them, and what these are started with is found out besides.
+    """
+    facts = look_up(settings, os.environ, datetime.now(UTC), imports=False, plans=False)
+    found = find_findings(settings, replace(facts, listening=tuple(listening)))
+    return [each.text for each in found if each.level is Level.ERROR and each.text not in facts.problems]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,15 +156,13 @@ def _certificate(
     findings = inspect_chain(
         Presented(tuple(chain), None, None), read_known_roots(edge_home(environ)).roots, now
     ).findings
-    key_path = found.key_path or files.cert
     return CertificateFacts(
         place=str(files.cert),
         names=found.names,
         not_after=found.not_after,
         key_type=found.key_type,
         key_bits=_bits(chain[0]),
-        key_place=str(key_path),
-        key_mode=key_path.stat().st_mode,
+        key=look_at_key(found.key_path or files.cert),
         remarks=tuple(item.text for item in findings if item.severity is not Severity.NOTE),
     )
 

@@ -12,6 +12,7 @@ from typing import assert_never
 from edge.config import ServeSettings
 from edge.config_forward import ForwardSettings
 from edge.config_sites import AppPlan, RedirectPlan, RoutePlan, SitePlan, StaticPlan, UpstreamPlan
+from edge.key_files import KeyFile
 from edge.options import MIB, show_size
 from edge.tls.sni import SiteNames
 from edge_certs.trust.root_files import RootFile
@@ -42,15 +43,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class CertificateFacts:
-    """A certificate that would be served. `key_mode` is the mode of its key's file; `remarks` are those of clients."""
+    """A certificate that would be served, with its key's file; `remarks` are those of clients."""
 
     place: str
     names: tuple[str, ...]
     not_after: datetime
     key_type: str
     key_bits: int
-    key_place: str
-    key_mode: int
+    key: KeyFile
     remarks: tuple[str, ...]
 
     def days_left(self, now: datetime) -> int:
@@ -74,7 +74,7 @@ class Facts:
 
 
 def find_findings(settings: ServeSettings, facts: Facts) -> list[Finding]:
-    """Return what is to be said, the worst first."""
+    """Return what is to be said, the worst first; with `--strict`, warnings keep the server from starting, too."""
     found = [
         *(Finding(Level.ERROR, text) for text in facts.problems),
         *(finding for each in facts.certificates for finding in _of_certificate(each, facts.now)),
@@ -83,6 +83,8 @@ def find_findings(settings: ServeSettings, facts: Facts) -> list[Finding]:
         *_of_hosts(settings, facts),
         *_of_settings(settings, facts),
     ]
+    if settings.run.strict:
+        found = [Finding(Level.ERROR, each.text) if each.level is Level.WARNING else each for each in found]
     return sorted(found, key=lambda finding: list(Level).index(finding.level))
 
 
@@ -155,9 +157,8 @@ def _of_certificate(each: CertificateFacts, now: datetime) -> Iterator[Finding]:
     if left < SOON:
         days = f"in {left} day{'' if left == 1 else 's'}" if left else "today"
         yield Finding(Level.WARNING, f"certificate {each.place}: it expires {days}; renew it")
-    if each.key_mode & 0o007:
-        mode = f"{each.key_mode & 0o777:03o}"
-        yield Finding(Level.WARNING, f"key {each.key_place}: mode {mode}, everybody may read it; chmod 600")
+    if each.key.exposure:
+        yield Finding(Level.WARNING, each.key.exposure)
     if each.key_type == "rsa" and each.key_bits >= LONG_RSA:
         yield Finding(
             Level.WARNING,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,23 +30,44 @@ class Reading:
     outbound: Outbound
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What was settled at the start: whom workers are, the run directory, and the addresses that are listened on."""
+
+    identity: Identity | None
+    folder: Path
+    listening: Sequence[str]
+
+
 def read_again(
-    reread: Callable[[], ServeSettings],
-    certificates: ServedCertificates,
-    identity: Identity | None,
-    folder: Path,
-    before: ServeSettings,
+    reread: Callable[[], ServeSettings], certificates: ServedCertificates, start: Start, before: ServeSettings
 ) -> Reading:
-    """Return what serves next; nothing changes by that. `folder` is the run directory.
+    """Return what serves next; nothing changes by that.
 
     Raises EdgeError, CertificateError, OSError or ValueError: some of it is wrong, or takes a restart.
     """
     settings = reread()
     _refuse_fixed(before, settings)
-    outbound = Outbound.read(settings.run.outbound_ca, folder)
+    refuse_warnings(settings, start.listening)
+    outbound = Outbound.read(settings.run.outbound_ca, start.folder)
     trust = load_upstream_trust(settings.sites, os.environ, outbound.sources)
-    plans = plans_for(settings, identity, outbound)
-    return Reading(settings, plans, certificates.read(settings.tls, settings.sites), trust, outbound)
+    plans = plans_for(settings, start.identity, outbound)
+    read = certificates.read(settings.tls, settings.sites, is_strict=settings.run.strict)
+    return Reading(settings, plans, read, trust, outbound)
+
+
+def refuse_warnings(settings: ServeSettings, listening: Sequence[str]) -> None:
+    """With `--strict`, refuse what `edge check --no-import` warns of; `listening` is where the server listens.
+
+    Raises ConfigError with a line for each warning.
+    """
+    if not settings.run.strict:
+        return
+    # It brings what speaks with an authority, a megabyte that other servers do without.
+    from edge.lookup import find_warnings
+
+    if texts := find_warnings(settings, listening):
+        raise ConfigError("\n".join(f"--strict: {text}" for text in texts))
 
 
 def of_edges(settings: ServeSettings) -> tuple[ServeSettings, list[object]]:

@@ -35,6 +35,7 @@ class Candidates:
     settings: TlsSettings
     plans: Sequence[SitePlan]
     guards: dict[str, Guard]
+    is_strict: bool
 
 
 class ServedCertificates:
@@ -48,6 +49,8 @@ class ServedCertificates:
         kept: KeptCertificates | None,
         loaded: list[Certificate],
         plans: Sequence[SitePlan] = (),
+        *,
+        is_strict: bool = False,
     ) -> None:
         self._settings = settings
         self._tls = tls
@@ -55,6 +58,7 @@ class ServedCertificates:
         self._kept = kept
         self._loaded = loaded
         self._plans = plans
+        self._is_strict = is_strict
         self._watch_at = 0.0
         self.orders: dict[str, object] = {}
         """What an edge is told, beyond what it was forked with: what came later, as JSON can carry it."""
@@ -71,7 +75,13 @@ class ServedCertificates:
         self._watch_at = now + WATCH
         return self._watch.changed()
 
-    def read(self, settings: TlsSettings | None = None, plans: Sequence[SitePlan] | None = None) -> Candidates:
+    def read(
+        self,
+        settings: TlsSettings | None = None,
+        plans: Sequence[SitePlan] | None = None,
+        *,
+        is_strict: bool | None = None,
+    ) -> Candidates:
         """Read the files again, or those of other settings and sites; nothing changes by that. `use` is next.
 
         Raises CertificateError with the reason: one of them is not good.
@@ -79,13 +89,14 @@ class ServedCertificates:
         settings = settings or self._settings
         self._watch.changed()  # the files are read now: what has changed by then is not news again
         plans = self._plans if plans is None else plans
+        is_strict = self._is_strict if is_strict is None else is_strict
         if self._tls is None:
-            return Candidates([], None, settings, plans, {})
-        loaded = load_certificates(settings, self._kept)
+            return Candidates([], None, settings, plans, {}, is_strict)
+        loaded = load_certificates(settings, self._kept, is_strict=is_strict)
         guards = load_guards(plans)
         try:
             sites = Sites(loaded, self._tls.sites.offer) if loaded else None
-            return Candidates(loaded, sites, settings, plans, guards)
+            return Candidates(loaded, sites, settings, plans, guards, is_strict)
         except (OSError, ValueError) as error:
             raise CertificateError(str(error)) from error
 
@@ -94,6 +105,7 @@ class ServedCertificates:
         if self._tls is None:
             return
         self._guard(self._tls, candidates.guards)
+        self._is_strict = candidates.is_strict
         if (candidates.settings, candidates.plans) != (self._settings, self._plans):
             self._settings, self._plans = candidates.settings, candidates.plans
             self._watch = CertificateWatch(watched_files(self._settings, self._kept), guard_files(self._plans))

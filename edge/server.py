@@ -24,10 +24,11 @@ from edge.net.listener import Listener, close_listeners, open_listeners
 from edge.net.stored import StoredSockets
 from edge.notify import ServiceManager
 from edge.observe import set_up_logging
-from edge.reloading import read_again
+from edge.reloading import Start, read_again, refuse_warnings
 from edge.rundir import run_directory
 from edge.served import ServedCertificates
 from edge.sites import guard_files, load_guards
+from edge.status import describe
 from edge.systemd import HandedSocket, parse_sockets, split_stored, take_variables
 from edge.tls.contexts import TlsServer, offer_for
 from edge.tls.making import MadeSites
@@ -66,35 +67,32 @@ def serve(
         logger.info("%s", remark)
     kept = _kept(settings, identity)
     watch = CertificateWatch(watched_files(settings.tls, kept), guard_files(settings.sites))
-    certificates = load_certificates(settings.tls, kept, is_start=True)
+    certificates = load_certificates(settings.tls, kept, is_start=True, is_strict=settings.run.strict)
     watch.follow(certificates)
     tls, remarks = open_tls(settings, certificates, kept)
     with run_directory(settings.run.pid_file, identity) as run_dir, contextlib.ExitStack() as stack:
         outbound = Outbound.read(settings.run.outbound_ca, run_dir.path)
         trust = load_upstream_trust(settings.sites, os.environ, outbound.sources)
-        has_certificate = bool(certificates)
-        listeners, more = _listeners(settings, predecessor, handed, manager, identity, has_certificate=has_certificate)
-        remarks = [*more, *remarks]
+        has_tls = bool(certificates)
+        listeners, more = _listeners(settings, predecessor, handed, manager, identity, has_certificate=has_tls)
         # Where another server has them too, they and the files of Unix sockets are that one's to close.
         stack.callback(lambda: close_listeners(listeners, manager.stored) if run_dir.is_current else None)
         if predecessor is None:
             run_dir.take()
-        if kept is not None and all(listener.tls for listener in listeners if not listener.is_metrics):
-            kept = kept.without("http-01")
-        served = ServedCertificates(settings.tls, tls, watch, kept, certificates, settings.sites)
-        outbound.publish()
-        keeper = KeeperProcess(
-            kept.keeper if kept is not None else None, outbound.of_keeper(without_secrets(os.environ))
-        )
+        start = Start(identity, run_dir.path, [describe(each) for each in listeners if not each.is_metrics])
+        refuse_warnings(settings, start.listening)
+        kept = _provable(kept, listeners)
+        strict = settings.run.strict
+        served = ServedCertificates(settings.tls, tls, watch, kept, certificates, settings.sites, is_strict=strict)
         parts = Parts(
             settings,
             plans_for(settings, identity, outbound),
-            partial(read_again, read_settings, served, identity, run_dir.path),
+            partial(read_again, read_settings, served, start),
             listeners,
             tls,
             trust,
             served,
-            keeper,
+            _keeper(kept, outbound),
             run_dir,
             predecessor,
             manager,
@@ -103,7 +101,7 @@ def serve(
             started_in,
         )
         master = Master(parts)
-        code = master.run([*_sources(settings), *remarks])
+        code = master.run([*_sources(settings), *more, *remarks])
     if master.successor is not None and not manager.is_main:
         stand_in(master.successor)
     return code
@@ -183,6 +181,19 @@ def _kept(settings: ServeSettings, identity: Identity | None) -> KeptCertificate
     if kept is not None and identity is not None:
         kept.share(identity)
     return kept
+
+
+def _provable(kept: KeptCertificates | None, listeners: Sequence[Listener]) -> KeptCertificates | None:
+    """Leave out the challenge that nothing here could answer."""
+    if kept is not None and all(listener.tls for listener in listeners if not listener.is_metrics):
+        return kept.without("http-01")
+    return kept
+
+
+def _keeper(kept: KeptCertificates | None, outbound: Outbound) -> KeeperProcess:
+    outbound.publish()
+    settings = kept.keeper if kept is not None else None
+    return KeeperProcess(settings, outbound.of_keeper(without_secrets(os.environ)))
 
 
 def _tls(

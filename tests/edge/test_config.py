@@ -195,6 +195,7 @@ VALUES: dict[str, tuple[object, str, str, object]] = {
     "group": ("33", "run", "group", "33"),
     "metrics": ("unix:m.sock", "run", "metrics", (UnixAddress("m.sock"),)),
     "outbound_ca": ("corp.pem,a.der", "run", "outbound_ca", (Path("corp.pem"), Path("a.der"))),
+    "strict": ("on", "run", "strict", True),
     "health": ("0", "run", "health", False),
     "env_file": (".env", "application", "env_files", (Path(".env"),)),
     "env": ("A=1 B=a,b", "application", "variables", (("A", "1"), ("B", "a,b"))),

@@ -9,7 +9,7 @@ import trustme
 
 from edge import cli
 from edge.config import build_settings
-from edge.lookup import look_up, try_import
+from edge.lookup import find_warnings, look_up, try_import
 from edge.workers import plans_for
 from tests.process.server import ROOT
 
@@ -50,7 +50,7 @@ def test_certificates_are_read_as_clients_see_them(certificate: Path) -> None:
     facts = look_up(settings, os.environ, NOW, imports=True)
     (found,) = facts.certificates
     assert (found.place, found.names, found.days_left(NOW)) == ("shop.pem", ("shop.example",), 3)
-    assert (found.key_type, found.key_place, found.key_mode & 0o777) == ("ecdsa", "shop.key", 0o644)
+    assert (found.key_type, found.key.place, found.key.mode) == ("ecdsa", "shop.key", 0o644)
     assert any("which signed it, is missing" in remark for remark in found.remarks)
     assert facts.listening == ("https://[::]:443", "http://[::]:80")
     assert facts.problems == ()
@@ -76,7 +76,7 @@ def test_rsa_keys_are_measured(folder: Path, authority: trustme.CA) -> None:
     (folder / "rsa.pem").write_bytes(issued.private_key_and_cert_chain_pem.bytes())
     settings = build_settings({"app": "shop:app", "cert": "rsa.pem"})
     (found,) = look_up(settings, os.environ, NOW, imports=False).certificates
-    assert (found.key_type, found.key_bits, found.key_place) == ("rsa", 2048, "rsa.pem")
+    assert (found.key_type, found.key_bits, found.key.place) == ("rsa", 2048, "rsa.pem")
 
 
 def break_certificate(folder: Path) -> dict[str, object]:
@@ -203,6 +203,29 @@ def test_command_warns_with_an_exit_code_of_its_own(certificate: Path, capsys: p
     assert "certificate for b.example: ordered from https://acme-v02.api.letsencrypt.org/directory" in lines
     assert "warning: certificate shop.pem: it expires in 3 days; renew it" in lines
     assert "warning: key shop.key: mode 644, everybody may read it; chmod 600" in lines
+
+
+def test_command_refuses_with_strict_what_it_warns_of(certificate: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--cert", "shop.pem", "--max-connections", "10", "--spool-max", "1MiB", "shop:app", "--no-import"]
+    assert cli.main(["check", "--strict", *options]) == 2
+    lines = capsys.readouterr().out.splitlines()
+    assert "error: key shop.key: mode 644, everybody may read it; chmod 600" in lines
+    assert "error: certificate shop.pem: it expires in 3 days; renew it" in lines
+    assert not [line for line in lines if line.startswith("warning:")]
+    assert cli.main(["check", "--strict", *options[2:]]) == 0
+
+
+def test_what_strict_refuses_is_judged_by_where_the_server_listens(folder: Path) -> None:
+    values = {"app": "shop:app", "acme": "a.example", "acme_challenge": "http-01", "max_connections": 10}
+    settings = build_settings({**values, "spool_max": "1MiB", "strict": True, "bind": ":8443", "user": "nobody"})
+    (text,) = find_warnings(settings, ["https://[::]:8443"])
+    assert text.startswith("acme: http-01 alone, and nothing listens on port 80")
+    assert find_warnings(settings, ["https://[::]:443", "http://[::]:80"]) == []
+
+
+def test_what_cannot_work_in_any_case_is_no_warning(folder: Path) -> None:
+    values = {"app": "shop:app", "cert": "nosuch.pem", "max_connections": 10, "spool_max": "1MiB", "strict": True}
+    assert find_warnings(build_settings(values), []) == []
 
 
 def test_command_says_what_would_not_start(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ import pytest
 
 from edge.config import TABLES, ServeSettings, build_settings
 from edge.config_toml import read_text
+from edge.key_files import KeyFile
 from edge.preview import (
     CertificateFacts,
     Facts,
@@ -26,10 +27,10 @@ GOOD = CertificateFacts(
     not_after=NOW + timedelta(days=60),
     key_type="ecdsa",
     key_bits=0,
-    key_place="a.key",
-    key_mode=0o100640,
+    key=KeyFile("a.key", 0o600, "root", is_ours=True),
     remarks=(),
 )
+EXPOSED = KeyFile("a.key", 0o644, "root", is_ours=True)
 FACTS = Facts(
     now=NOW,
     listening=("http://127.0.0.1:8000",),
@@ -69,7 +70,7 @@ def test_nothing_is_said_of_what_is_good() -> None:
         ({"not_after": NOW + timedelta(days=6.5)}, ("warning", "certificate a.pem: it expires in 6 days; renew it")),
         ({"not_after": NOW + timedelta(days=1.5)}, ("warning", "certificate a.pem: it expires in 1 day; renew it")),
         ({"not_after": NOW + timedelta(hours=5)}, ("warning", "certificate a.pem: it expires today; renew it")),
-        ({"key_mode": 0o100644}, ("warning", "key a.key: mode 644, everybody may read it; chmod 600")),
+        ({"key": EXPOSED}, ("warning", "key a.key: mode 644, everybody may read it; chmod 600")),
         (
             {"key_type": "rsa", "key_bits": 4096},
             ("warning", "certificate a.pem: RSA of 4096 bits, which signs 13 times slower than 2048; use ECDSA"),
@@ -199,8 +200,15 @@ def test_host_without_a_certificate_is_named() -> None:
 
 
 def test_worst_is_said_first() -> None:
-    facts = dataclasses.replace(with_certificate(key_type="rsa", key_mode=0o666), problems=("it is wrong",))
+    facts = dataclasses.replace(with_certificate(key_type="rsa", key=EXPOSED), problems=("it is wrong",))
     assert [level for level, _ in findings(facts=facts)] == [level.value for level in Level]
+
+
+def test_strict_makes_errors_of_warnings_and_leaves_notes() -> None:
+    facts = dataclasses.replace(with_certificate(key_type="rsa", key=EXPOSED), problems=("it is wrong",))
+    found = findings(APP + "[run]\nstrict = true\n", facts)
+    assert [level for level, _ in found] == ["error", "error", "note"]
+    assert [text for _, text in found] == [text for _, text in findings(facts=facts)]
 
 
 def test_sites_are_described_with_their_routes() -> None:

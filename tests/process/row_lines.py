@@ -78,7 +78,7 @@ LINES: list[tuple[str, str, dict[str, object]]] = [
     ("F26", "edge serve -w 2 -k gthread -b :1 -e A=1 app:app", {**A, "workers": 2, "worker_class": "gthread", "bind": ":1", "env": "A=1"}),
     ("F27", "edge serve app:app --timeout-request 30 --timeout-worker 60", {**A, "app_timeout": 30, "worker_timeout": 60}),
     ("B1", "edge serve app:app --outbound-ca corp.pem", {**A, "outbound_ca": "corp.pem"}),
-    ("B2", "edge serve app:app --cert cert.pem --key key.pem", {**A, **FILES}),
+    ("B2", "edge serve app:app --cert cert.pem --key key.pem --strict", {**A, **FILES, "strict": True}),
     ("B3", "edge serve app:app --trusted-proxy 10.0.0.0/8 --proxy-protocol 10.0.0.0/8 --keep-alive 75", {**A, "trusted_proxy": "10.0.0.0/8", "proxy_protocol": "10.0.0.0/8"}),
     ("B4", "edge serve app:app --uds /run/a.sock --server-name a.example --limit-request-body 4G --static /static/=/usr", {**A, "bind": "unix:/run/a.sock", "server_name": "a.example", "max_body": 4 * 2**30, "static": "/static/=/usr"}),
     ("B5", "edge serve app:app --acme example.com", {**A, "acme": "example.com"}),

@@ -56,7 +56,7 @@ SHOWN: dict[str, list[str]] = {
     "F26": ["edge/cli_compat/test_gunicorn.py test_file_is_run_and_its_settings_count", "edge/cli_compat/test_gunicorn.py test_every_setting_of_gunicorn_is_known_with_its_flags"],
     "F27": ["process/test_rows_served.py test_f27_request_that_takes_too_long_is_504"],
     "B1": ["process/test_outbound_ca.py test_workers_and_upstreams_trust_it_from_a_reload_on_and_a_bad_one_changes_nothing", "process/test_trust_workers.py test_add_and_remove_with_reload_reach_workers_that_run"],
-    "B2": ["process/test_privileges.py test_only_the_master_is_root_and_workers_cannot_get_at_keys"],
+    "B2": ["process/test_key_files.py test_each_key_that_others_may_read_is_one_line_at_the_start", "process/test_key_files.py test_strict_refuses_a_key_that_its_group_may_read", "process/test_key_files.py test_strict_leaves_the_old_one_serving_when_a_reload_meets_a_new_warning", "process/test_privileges.py test_only_the_master_is_root_and_workers_cannot_get_at_keys"],
     "B3": ["process/test_proxy_protocol.py test_client_is_whom_the_header_names_also_before_tls", "process/test_forwarding.py test_chain_of_a_trusted_proxy_is_read_from_the_right", "process/test_timeouts.py test_idle_connection_is_closed"],
     "B4": ["process/test_howto_sites.py test_lines_that_became_nothing_are_done_all_the_same", "process/test_howto_sites.py test_static_files_are_those_of_the_folder_alone", "process/test_howto_sites.py test_body_may_have_4_gib_and_no_more", "process/test_howto_sites.py test_answer_flows_as_it_is_sent"],
     "B5": ["process/test_howto_server.py test_every_command_of_the_page_works", "process/test_reload.py test_renewal_by_certbot_serves_without_a_restart", "process/test_howto_cert.py test_commands_of_the_page_print_what_it_shows"],

@@ -66,6 +66,7 @@ class Authority:
         cert, key = self.folder / f"{file_name}.pem", self.folder / f"{file_name}.key"
         cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
         issued.private_key_pem.write_to_path(str(key))
+        key.chmod(0o600)
         return cert, key
 
     def client_context(self) -> ssl.SSLContext:

@@ -166,6 +166,7 @@ def test_certificate_is_there_again_after_a_restart(site: Site, tmp_path: Path) 
         [known] = json.loads(edge(tmp_path, "status", "--json"))["renewals"]
         assert (known["name"], known["status"], known["last_error"]) == ("again.test", "valid", "")
         assert "certificate again.test: valid, valid until 20" in edge(tmp_path, "status")
+        assert not [line for line in server.errors if "may read it" in line]
     assert site.orders == orders
     state = Storage(tmp_path / "home").lineage("again.test").state()
     assert state is not None

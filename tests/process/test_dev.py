@@ -35,6 +35,7 @@ def test_dev_serves_https_on_localhost_by_its_own_root(tmp_path: Path) -> None:
             with RawClient(server.port, context, server_name=name) as client:
                 client.send(GET)
                 assert client.receive_response()[2] == b"hello"
+    assert not [line for line in server.errors if "may read it" in line]
 
 
 def test_curl_trusts_the_root_of_dev(tmp_path: Path) -> None:

@@ -275,7 +275,9 @@ def test_application_that_takes_too_long_to_start_is_given_up() -> None:
         pass
 
 
-@pytest.mark.parametrize("option", ["metrics", "pid", "acme", "chdir", "config", "user", "group", "outbound_ca"])
+@pytest.mark.parametrize(
+    "option", ["metrics", "pid", "acme", "chdir", "config", "user", "group", "outbound_ca", "strict"]
+)
 def test_options_of_processes_are_refused(option: str) -> None:
     with pytest.raises(ConfigError, match=f"{option}: a server inside a program has none"):
         edge.Config(Application(), None, None, **{option: "/x"})

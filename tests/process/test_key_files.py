@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import grp
+import shutil
+import signal
 import ssl
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -17,6 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.hazmat.primitives.serialization.pkcs12 import serialize_key_and_certificates
 
+from edge_certs.trust.store import TrustStore
+from edge_certs.x509 import parse_chain
 from tests.process.server import Authority, RawClient, Server, clean_environment, running
 
 SOURCE = """
@@ -47,6 +53,8 @@ def server(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
     other = load_pem_private_key(key_path.read_bytes(), None)
     both = authority.folder / "other.p12"
     both.write_bytes(serialize_key_and_certificates(b"other", other, leaf, others, lock))  # type: ignore[arg-type]  # EC
+    for path in (locked, both):
+        path.chmod(0o644)
     options = ["--ssl-certfile", str(authority.cert), f"--ssl-keyfile={locked}", "--certfile", str(both)]
     environ = {"EDGE_SSL_KEYFILE_PASSWORD": PASSWORD}
     folder = tmp_path_factory.mktemp("served")
@@ -97,3 +105,66 @@ def test_ciphers_and_versions_are_those_that_were_asked_for(tmp_path: Path, auth
         with RawClient(server.port, authority.client_context()) as client:
             assert isinstance(client.sock, ssl.SSLSocket)
             assert client.sock.version() == "TLSv1.3"
+
+
+def test_each_key_that_others_may_read_is_one_line_at_the_start(server: Server) -> None:
+    said = [line for line in server.errors if "may read it" in line]
+    assert [line.partition(" key ")[2].rpartition("/")[2] for line in said] == [
+        "locked.key: mode 644, everybody may read it; chmod 600",
+        "other.p12: mode 644, everybody may read it; chmod 600",
+    ]
+    assert all(" WARNING edge.master: key " in line for line in said)
+
+
+# What `edge check` warns of on any machine, but for what is asked for here.
+QUIET = ["--max-connections", "10", "--spool-max", "1MiB", "--bind", "127.0.0.1:0"]
+
+
+@pytest.fixture
+def known(tmp_path: Path, authority: Authority) -> Path:
+    """A folder with a certificate whose root is known there."""
+    TrustStore(tmp_path / "home").add(parse_chain(authority.root.read_bytes()), "root", datetime.now(UTC), "")
+    for path in authority.issue("site", "localhost"):
+        shutil.move(path, tmp_path)
+    return tmp_path
+
+
+def test_strict_refuses_a_key_that_its_group_may_read(known: Path) -> None:
+    (known / "application.py").write_text(SOURCE)
+    (known / "site.key").chmod(0o640)
+    group = grp.getgrgid((known / "site.key").stat().st_gid).gr_name
+    environ = clean_environment(EDGE_HOME=str(known / "home"), EDGE_STRICT="1")
+    with Server(["--cert", "site.pem", *QUIET, "application:app"], cwd=known, environ=environ) as refused:
+        assert refused.wait_end() == 2
+    assert refused.errors == [
+        f"edge: --strict: key site.key: mode 640, group {group!r} may read it; "
+        "chmod 600, or serve a copy with that mode where the group needs this one"
+    ]
+
+
+def test_strict_refuses_whatever_check_warns_of_and_leaves_nothing(known: Path) -> None:
+    (known / "application.py").write_text(SOURCE)
+    environ = clean_environment(EDGE_HOME=str(known / "home"))
+    options = ["--strict", "--cert", "site.pem", *QUIET[:4], "--max-body", "0", "--bind", "unix:a.sock"]
+    with Server([*options, "application:app"], cwd=known, environ=environ) as refused:
+        assert refused.wait_end() == 2
+    [line] = [line for line in refused.errors if line.startswith("edge: ")]
+    assert line.startswith("edge: --strict: limits: max_body is 0")
+    assert not (known / "a.sock").exists()
+
+
+def test_strict_leaves_the_old_one_serving_when_a_reload_meets_a_new_warning(known: Path, authority: Authority) -> None:
+    with running(known, SOURCE, "--strict", "--cert", "site.pem", *QUIET) as server:
+        workers = server.workers()
+        (known / "site.key").chmod(0o644)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_error("settings not reloaded: --strict: key site.key: mode 644, everybody .*; the old ones go on")
+        assert server.workers() == workers
+        (known / "site.pem").write_bytes((known / "site.pem").read_bytes() + b"\n")
+        server.wait_error("certificates not reloaded: --strict: key site.key: mode 644, everybody .*; the old ones go")
+        with RawClient(server.port, authority.client_context()) as client:
+            assert isinstance(client.sock, ssl.SSLSocket)
+        (known / "site.key").chmod(0o600)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_error("reload: done, every worker is new")
+    assert sum("may read it" in line for line in server.errors) == 2
