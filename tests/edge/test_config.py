@@ -362,6 +362,7 @@ def test_refusal_names_what_the_user_wrote() -> None:
     reason = "unknown unit 'mb'; use KiB, MiB, GiB or a number of bytes"
     assert message({**APP, "max_body": "10mb"}) == f"max_body='10mb': {reason}"
     assert message({**APP, "max_body": Given("10mb", "--max-body ")}) == f"--max-body '10mb': {reason}"
+    assert message({**APP, "affinity": "sticky"}) == "affinity='sticky': unknown; use off, ip or cookie"
     assert message(APP, {"EDGE_MAX_BODY": "10mb"}) == f"EDGE_MAX_BODY='10mb': {reason}"
 
 
