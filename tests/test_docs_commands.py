@@ -120,6 +120,7 @@ RUN_ELSEWHERE = {
     "ruff check": "tests/check.py",
     "zensical build --strict": "tests/test_docs_site.py",
     "systemd-analyze security": "tests/process/test_systemd.py",
+    "systemd-analyze verify": "tests/process/test_systemd.py",
     "certutil -A": "certs/edge_certs/trust/stores/nss.py",
     "keytool -importcert": "certs/edge_certs/trust/stores/java.py",
     "keytool -list": "certs/edge_certs/trust/stores/java.py",
