@@ -1,4 +1,4 @@
-"""One HTTP request as ASGI sees it: scope, receive, send (HTTP specification 2.5).
+"""One HTTP request as ASGI sees it: receive and send (HTTP specification 2.5).
 
 The exchange turns frames of the wire into messages and messages into frames. It does no I/O: it writes through its
 link, and the link tells it what came in.
@@ -7,25 +7,17 @@ link, and the link tells it what came in.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Protocol
-from urllib.parse import unquote_to_bytes
 
 from . import wire
 from .errors import ApplicationError, ClientDisconnected
 from .pathsend import send_path
+from .scope import Scope
 
 Message = dict[str, Any]
-Scope = dict[str, Any]
-
-# The parts of a REQUEST head before the fields: method, target, HTTP version, scheme, client host and port,
-# server host and port. An empty client host: the peer has no address. An empty server port: a Unix socket.
-REQUEST_PARTS = 8
-
-_SCHEMES = {b"http": "http", b"https": "https"}
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
@@ -59,52 +51,6 @@ class Link(Protocol):
     @property
     def sendfile_root(self) -> str:
         """The folder out of which the edge sends files; empty: none."""
-
-
-def build_scope(parts: list[bytes], root_path: str, state: dict[str, Any]) -> Scope:
-    """Return the connection scope of an HTTP request out of the parts of a REQUEST head."""
-    target, _, query = parts[1].partition(b"?")
-    path = target.decode("latin-1") if b"%" not in target else unquote_to_bytes(target).decode("utf-8", "replace")
-    if root_path and target[:1] == b"/" and not (path == root_path or path.startswith(root_path + "/")):
-        # A front end that strips the prefix, and one that does not, must look alike to the application.
-        path = root_path + path
-        target = root_path.encode() + target
-    scheme = _SCHEMES.get(parts[3])
-    extensions: dict[str, Any] = {"http.response.trailers": {}}
-    if scheme is None:
-        scheme, extensions["tls"] = parse_secure_scheme(parts[3])
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.5"},
-        "http_version": parts[2].decode(),
-        "method": parts[0].decode(),
-        "scheme": scheme,
-        "path": path,
-        "raw_path": target,
-        "query_string": query,
-        "root_path": root_path,
-        "headers": list(zip(parts[REQUEST_PARTS::2], parts[REQUEST_PARTS + 1 :: 2])),  # noqa: B905 # as many by the wire's count
-        "client": _address(parts[4], parts[5]),
-        "server": _server(parts[6], parts[7]),
-        "state": state.copy(),
-        "extensions": extensions,
-    }
-
-
-def parse_secure_scheme(part: bytes) -> tuple[str, dict[str, Any]]:
-    """Return the scheme of a request, and ASGI's TLS extension: its client was asked for a certificate."""
-    scheme, _, extension = part.partition(b" ")
-    return scheme.decode(), json.loads(extension)
-
-
-@lru_cache(maxsize=256)
-def _address(host: bytes, port: bytes) -> tuple[str, int] | None:
-    return (host.decode(), int(port)) if host else None
-
-
-@lru_cache(maxsize=256)
-def _server(host: bytes, port: bytes) -> tuple[str, int | None]:
-    return host.decode(), int(port) if port else None
 
 
 @lru_cache(maxsize=1024)

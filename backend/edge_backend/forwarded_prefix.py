@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from .asgi import REQUEST_PARTS, Scope, build_scope
+from .scope import REQUEST_PARTS, Scope, build_scope
 
 _NAME = b"x-forwarded-prefix"
 

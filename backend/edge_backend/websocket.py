@@ -17,8 +17,9 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from . import wire
-from .asgi import HttpExchange, Link, Message, Scope, classify_field, join_fields
+from .asgi import HttpExchange, Link, Message, classify_field, join_fields
 from .errors import ApplicationError, ClientDisconnected
+from .scope import Scope
 from .settings import WorkerSettings
 
 # Between our Close frame and the end of the stream: how long the peer may take to answer it.

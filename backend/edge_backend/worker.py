@@ -15,12 +15,13 @@ from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
 from . import wire
-from .asgi import HttpExchange, build_scope
+from .asgi import HttpExchange
 from .errors import ClientDisconnected
 from .forwarded_prefix import build_prefixed_scope
 from .interface import WSGI, Served, serve_interface
 from .lifespan import Lifespan
 from .loader import Application, Loaded, application_traceback
+from .scope import build_scope
 from .settings import WorkerSettings
 from .trace import traced
 from .websocket import WebSocketExchange, websocket_scope

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from edge_backend.asgi import build_scope
 from edge_backend.forwarded_prefix import build_prefixed_scope
+from edge_backend.scope import build_scope
 from edge_backend.websocket import websocket_scope
 from edge_backend.wsgi import build_environ
 from tests.backend.test_asgi import PARTS

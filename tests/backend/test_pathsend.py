@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from edge_backend import wire
-from edge_backend.asgi import HttpExchange, build_scope
+from edge_backend.asgi import HttpExchange
 from edge_backend.errors import ApplicationError
 from edge_backend.pathsend import find_below
+from edge_backend.scope import build_scope
 from tests.backend.test_asgi import PARTS, STREAM, MemoryLink
 from tests.ends import in_loop, turn
 

@@ -15,8 +15,8 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from edge_backend import websocket, wire
-from edge_backend.asgi import build_scope
 from edge_backend.errors import ApplicationError, ClientDisconnected
+from edge_backend.scope import build_scope
 from edge_backend.settings import WorkerSettings
 from edge_backend.websocket import WebSocketExchange, websocket_scope
 from tests.backend.test_asgi import PARTS, STREAM, MemoryLink

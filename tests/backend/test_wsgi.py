@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from edge_backend.asgi import build_scope
 from edge_backend.errors import ApplicationError, ClientDisconnected
+from edge_backend.scope import build_scope
 from edge_backend.wsgi import FILE_BLOCK, MAX_MEMORY, FileWrapper, WsgiAdapter, build_environ
 from tests.ends import in_loop
 
 Message = dict[str, Any]
 
-# The parts of a REQUEST head, see edge_backend.asgi.
+# The parts of a REQUEST head, see edge_backend.scope.
 HEAD = [b"POST", b"/a%2Fb/\xc3\xa4?q=%20", b"1.1", b"https", b"192.0.2.1", b"4711", b"example.com", b"443"]
 
 

@@ -9,7 +9,7 @@ SHOWN: dict[str, list[str]] = {
     "C2": ["process/test_reload_code.py test_saved_code_answers_and_every_request_meanwhile_is_answered"],
     "C3": ["process/test_reload_code.py test_only_files_that_were_named_count"],
     "C4": ["process/test_rows_served.py test_c4_four_workers_serve", "process/test_guide_examples.py test_05_several_workers"],
-    "C5": ["process/test_environment.py test_socket_has_its_permissions", "edge/net/test_listener.py test_unix_socket_that_was_left_behind_is_replaced"],
+    "C5": ["process/test_environment.py test_socket_has_its_permissions", "edge/net/test_other_listeners.py test_unix_socket_that_was_left_behind_is_replaced"],
     "C6": ["process/test_environment.py test_listener_is_handed_on_by_its_number", "process/test_systemd.py test_systemd_socket_activate_hands_over_its_socket"],
     "C7": ["process/test_supervisors.py test_copies_share_the_socket_and_each_of_them_serves"],
     "C8": ["process/test_supervisors.py test_copies_share_the_socket_and_each_of_them_serves"],
