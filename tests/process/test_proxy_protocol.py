@@ -125,17 +125,28 @@ def test_header_of_others_is_never_looked_at(proxied: Server, authority: Authori
 PAGE = (ROOT / "docs/howto/behind-a-load-balancer.md").read_text()
 
 
-@pytest.mark.parametrize("option", ["--trusted-proxy", "--proxy-protocol"])
-def test_command_of_the_page_serves(tmp_path: Path, authority: Authority, option: str) -> None:
+XFF = b"X-Forwarded-For: 203.0.113.7"
+
+
+@pytest.mark.parametrize(
+    ("end", "field"),
+    [
+        ("--trusted-proxy 10.0.0.0/8", XFF),
+        ("--trust-forwarded-prefix", XFF),
+        ("--forwarded-style rfc7239", b"Forwarded: for=203.0.113.7"),
+        ("--proxy-protocol 10.0.0.0/8", b""),
+    ],
+)
+def test_command_of_the_page_serves(tmp_path: Path, authority: Authority, end: str, field: bytes) -> None:
     """The command as it stands there, but that the balancer is on this machine, and ports are free ones."""
-    [command] = [block for block in re.findall(r"^```sh\nedge serve (.*?)\n```", PAGE, re.M) if option in block]
+    commands = re.findall(r"^```sh\nedge serve (.*?) app:app\n```", PAGE, re.M)
+    [command] = [command for command in commands if command.endswith(end)]
     words = command.replace("10.0.0.0/8", "127.0.0.1").replace("0.0.0.0:8", "127.0.0.1:0 --port-").split()
     words = [str(authority.cert) if word == "shop.pem" else word for word in words if not word.startswith("--port-")]
-    assert words.pop() == "app:app"
     with running(tmp_path, ECHO, *words) as server:
-        if option == "--trusted-proxy":
+        if field:
             with RawClient(server.port) as client:
-                forwarded = GET.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 203.0.113.7\r\n\r\n")
+                forwarded = GET.replace(b"\r\n\r\n", b"\r\n" + field + b"\r\n\r\n")
                 assert ask(client.sock, forwarded)["forwarded"] == "203.0.113.7, 127.0.0.1"
             return
         plain = socket.create_connection(("127.0.0.1", server.port), DEADLINE)
