@@ -38,7 +38,6 @@ from edge_backend.pool import (
     Settled,
     Spawn,
     StartFailure,
-    WorkerState,
 )
 from edge_backend.settings import WorkerSettings
 from edge_backend.supervisor import WorkerProcess
@@ -173,8 +172,7 @@ class Workers:
     @property
     def is_any_serving(self) -> bool:
         """True if one serves, or drains: it ends by itself when it has finished."""
-        states = {self._pool.state(number) for number in self._pool.alive_numbers}
-        return not states.isdisjoint((WorkerState.READY, WorkerState.DRAINING))
+        return self._pool.is_any_serving
 
     def places(self) -> dict[int, tuple[str, int]]:
         """The socket and the slot of those that edges may send requests to, by number."""

@@ -32,6 +32,8 @@ CRASH_WINDOW = 60.0
 DUMP_TIME = 1.0
 # What a worker may take to end after its drain is over.
 DRAIN_GRACE = 2.0
+# Until a worker is killed that starts in vain: edges may have it ready before we do, and learn by then to leave it.
+START_GRACE = 2.0
 
 
 class WorkerState(Enum):
@@ -231,6 +233,9 @@ class Pool:
             worker.state, worker.since, worker.was_ready = WorkerState.READY, now, True
             self._failed_starts = 0
             self._good_generation = max(self._good_generation, worker.generation)
+        elif worker is not None and worker.state is WorkerState.DRAINING and not worker.was_ready:
+            worker.was_ready = True
+            self._let_finish(worker, now)
 
     def failed(self, number: int, code: int, message: str) -> None:
         """The worker says that the application does not start."""
@@ -245,8 +250,7 @@ class Pool:
             self._give_up(message)
 
     def reported(self, number: int, *, requests: int = 0, silent: float = 0.0, rss: int = 0) -> None:
-        """How many requests the worker has had, for how many seconds its event loop has shown no sign of life, and how
-        much memory it has; 0 is nothing known."""
+        """The worker's requests, the seconds without a sign of life of its event loop, its memory; 0 is nothing known."""
         worker = self._workers.get(number)
         if worker is None or worker.state not in (WorkerState.READY, WorkerState.DRAINING):
             return
@@ -296,6 +300,12 @@ class Pool:
         return list(self._workers)
 
     @property
+    def is_any_serving(self) -> bool:
+        """True if one serves, or drains: it ends by itself when it has finished."""
+        serving = (WorkerState.READY, WorkerState.DRAINING)
+        return any(worker.was_ready and worker.state in serving for worker in self._workers.values())
+
+    @property
     def generations(self) -> set[int]:
         """The generations that may still start a worker, or have one."""
         own = {worker.generation for worker in self._workers.values()}
@@ -333,7 +343,7 @@ class Pool:
         if self.generation == self._given_up:
             return 0
         if self._good_generation < 0:
-            return 1 - len(self._workers)
+            return 1 - sum(worker.state is not WorkerState.DRAINING for worker in self._workers.values())
         fresh = self._count_fresh(WorkerState.STARTING, WorkerState.READY)
         if self.generation != self._good_generation:
             # The first goes alone: an application that cannot start says so once, not once a worker.
@@ -366,8 +376,9 @@ class Pool:
         actions: list[Action] = []
         for number, worker in self._workers.items():
             if worker.state is WorkerState.STARTING and not self._is_fresh(worker):
-                worker.state, worker.is_expected = WorkerState.STOPPING, True
-                actions.append(Kill(number, "started for settings that are no longer those"))
+                worker.state, worker.since, worker.is_expected = WorkerState.DRAINING, now, True
+                worker.reason, worker.kill_at = "started for settings that are no longer those", now + START_GRACE
+                actions.append(Drain(number, worker.reason))
             elif worker.state is WorkerState.STARTING and now >= worker.since + self.rules.startup_timeout:
                 actions.append(Kill(number, f"not ready within {self.rules.startup_timeout:g} s"))
                 self._start_timed_out(worker)
@@ -395,9 +406,12 @@ class Pool:
             fewer = f"{self.size} workers are enough" if self._is_fresh(worker) else "reload"
             actions.append(Drain(number, worker.reason or fewer))
             worker.state, worker.since, worker.is_expected = WorkerState.DRAINING, now, True
-            worker.reason = "it did not end after its drain"
-            worker.kill_at = now + self.rules.drain_timeout + DRAIN_GRACE
+            self._let_finish(worker, now)
         return actions
+
+    def _let_finish(self, worker: _Worker, now: float) -> None:
+        worker.reason = "it did not end after its drain"
+        worker.kill_at = now + self.rules.drain_timeout + DRAIN_GRACE
 
     def _give_up(self, reason: str) -> None:
         """Go back to the generation before, or wait for the one that comes."""

@@ -133,6 +133,10 @@ class FrameWriter:
         if frames:
             self._write(b"".join(frames) if len(frames) > 1 else frames[0])
 
+    def close(self) -> None:
+        """The connection is lost: what has gathered, and what is written from now on, goes nowhere."""
+        self._write = lambda frames: None
+
 
 def encode_frame(kind: int, flags: int, stream: int, head: bytes = b"", body: bytes = b"") -> bytes:
     """Return the frame's bytes; the payload is `head` and then `body`."""

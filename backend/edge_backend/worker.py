@@ -60,6 +60,7 @@ class WireConnection(asyncio.Protocol):
         self.write(wire.encode_hello(os.getpid(), number) + wire.encode_frame(wire.READY, flags, 0))
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._writer.close()
         self._worker.connections.discard(self)
         self._cancelled.clear()
         self._worker.keep_running(self.tasks)

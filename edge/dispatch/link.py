@@ -64,6 +64,7 @@ class WorkerLink(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_ready = False
+        self._writer.close()
         self._dispatcher.remove(self)
         streams, self.streams = self.streams, {}
         self._on_lost(self)

@@ -9,6 +9,7 @@ import pytest
 from edge_backend.pool import (
     DRAIN_GRACE,
     DUMP_TIME,
+    START_GRACE,
     Action,
     Drain,
     Dump,
@@ -18,6 +19,8 @@ from edge_backend.pool import (
     WorkerState,
 )
 from tests.backend.test_pool import pool_of, run, spawned, started
+
+UNWANTED = "started for settings that are no longer those"
 
 
 def test_reload_starts_the_new_one_before_it_drains_the_old() -> None:
@@ -100,14 +103,48 @@ def test_reload_during_a_reload_takes_its_place() -> None:
     pool.reload(pool.rules)
     assert pool.due(0) == [
         Settled(1, "another reload has taken its place"),
-        Kill(2, "started for settings that are no longer those"),
+        Drain(2, UNWANTED),
         Spawn(3, 2),
     ]
-    assert pool.exited(2, 0, "killed by SIGKILL") is None
+    assert pool.exited(2, 0, "exit code 0") is None
     pool.ready(3, 0)
     done = run(pool, 0)
     assert done[-1] == Settled(2, "")
     assert pool.ready_numbers == [3, 4]
+
+
+def test_unwanted_worker_that_does_not_get_ready_is_killed_soon() -> None:
+    pool = started(2)
+    pool.reload(pool.rules)
+    pool.due(0)
+    pool.reload(pool.rules)
+    pool.due(5)
+    assert not pool.is_served(2)
+    for number in (0, 1):
+        assert pool.is_any_serving
+        pool.exited(number, 5, "killed by SIGKILL")
+    assert not pool.is_any_serving
+    assert Kill(2, UNWANTED) in pool.due(5 + START_GRACE)
+
+
+def test_unwanted_worker_that_was_ready_before_we_heard_of_it_finishes_what_it_has() -> None:
+    pool = started(2)
+    pool.reload(pool.rules)
+    pool.due(0)
+    pool.reload(pool.rules)
+    pool.due(5)
+    pool.ready(2, 5)
+    assert (pool.state(2), pool.is_served(2)) == (WorkerState.DRAINING, False)
+    most = 5 + pool.rules.drain_timeout + DRAIN_GRACE
+    assert Kill(2, UNWANTED) not in pool.due(most - 0.1)
+    assert Kill(2, "it did not end after its drain") in pool.due(most)
+
+
+def test_first_start_that_is_not_wanted_any_more_does_not_hold_up_the_next() -> None:
+    pool = pool_of(1, is_patient=True)
+    assert pool.due(0) == [Spawn(0, 0)]
+    pool.reload(pool.rules)
+    assert [Drain(0, UNWANTED), Spawn(1, 1)] == [item for item in pool.due(1) if not isinstance(item, Settled)]
 
 
 def test_reload_that_fails_after_another_that_is_half_done_goes_back_to_that() -> None:

@@ -196,6 +196,15 @@ def test_flush_sends_at_once_and_the_turn_then_nothing(writer: wire.FrameWriter,
     assert turn.written == [b"one"]
 
 
+def test_after_the_end_of_the_connection_nothing_is_written(writer: wire.FrameWriter, turn: Turn) -> None:
+    writer.write(b"one")
+    writer.close()
+    turn.end()
+    writer.write(b"two")
+    turn.end()
+    assert turn.written == []
+
+
 def table(heading: str) -> dict[str, list[str]]:
     """Return the rows of the first table under a heading of the page, by their first column."""
     page = (Path(__file__).parents[2] / "docs" / "reference" / "wire.md").read_text()

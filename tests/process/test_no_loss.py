@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from edge import control
@@ -36,6 +37,22 @@ def test_twenty_reloads_lose_no_request(tmp_path: Path, authority: Authority) ->
             load.wait_more(1)
         assert_nothing_lost(load, tmp_path)
         assert min(ready(tmp_path)) >= 40
+        assert status(tmp_path)["restarts"] == 0
+
+
+def test_reloads_while_workers_start_lose_no_request(tmp_path: Path, authority: Authority) -> None:
+    def newest() -> int:
+        return max(int(worker["number"]) for worker in status(tmp_path)["workers"])
+
+    with serving(tmp_path, APPLICATION, "--workers", "2", authority=authority) as server:
+        with Load(server.port, authority.client_context()) as load:
+            for _ in range(8):
+                last = newest()
+                server.process.send_signal(signal.SIGHUP)
+                wait_until(partial(lambda last: newest() > last, last), "another worker starts")
+            assert control.reload({"EDGE_HOME": str(tmp_path / "home")}, timeout=60) == 2
+            load.wait_more(1)
+        assert_nothing_lost(load, tmp_path)
         assert status(tmp_path)["restarts"] == 0
 
 
