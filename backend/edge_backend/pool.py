@@ -250,7 +250,7 @@ class Pool:
             self._give_up(message)
 
     def reported(self, number: int, *, requests: int = 0, silent: float = 0.0, rss: int = 0) -> None:
-        """The worker's requests, the seconds without a sign of life of its event loop, its memory; 0 is nothing known."""
+        """Its requests, the seconds without a sign of life of its event loop, its memory; 0 is nothing known."""
         worker = self._workers.get(number)
         if worker is None or worker.state not in (WorkerState.READY, WorkerState.DRAINING):
             return
