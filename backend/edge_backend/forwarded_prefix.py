@@ -10,17 +10,22 @@ from .scope import REQUEST_PARTS, Scope, build_scope
 _NAME = b"x-forwarded-prefix"
 
 
+def find_prefix(parts: list[bytes]) -> bytes:
+    """Return what a trusted proxy took off the path, out of the parts of a REQUEST head; empty: nothing."""
+    fields = parts[REQUEST_PARTS:]
+    names = fields[::2]
+    return fields[2 * names.index(_NAME) + 1] if _NAME in names else b""
+
+
 def build_prefixed_scope(parts: list[bytes], root_path: str, state: dict[str, Any]) -> Scope:
     """Return the scope that `build_scope` gives, below the prefix of a trusted proxy as well, if there is one.
 
     The edge passes on no other X-Forwarded-Prefix, and has checked that it is a path. Clients ask the proxy, and the
     proxy asks the server: its prefix is outermost, and `root_path` follows.
     """
-    fields = parts[REQUEST_PARTS:]
-    names = fields[::2]
-    if _NAME not in names:
+    prefix = find_prefix(parts)
+    if not prefix:
         return build_scope(parts, root_path, state)
-    prefix = fields[2 * names.index(_NAME) + 1]
     root = unquote_to_bytes(prefix).decode() + root_path
     return build_scope([parts[0], _mount(parts[1], prefix, root_path, root), *parts[2:]], root, state)
 

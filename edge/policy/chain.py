@@ -25,14 +25,13 @@ from edge.http.fields import TRUST, is_trust_sensitive
 from edge.policy.forwarded import Peer, TrustedProxies, describe_peer, forward
 from edge.policy.hosts import canonical_target, parse_host_name, redirect_target
 from edge.policy.sites import EVERY_HOST, Site, Sites, is_address
-from edge_backend.wire import join_request, split_request
+from edge_backend.wire import join_request
 
 # Parts of a REQUEST head before the fields.
 _PARTS = 8
 
 
 _ID = b"x-request-id"
-_PREFIX = b"x-forwarded-prefix"
 
 
 # What a probe asks for: does the server answer, and would a request get to a worker?
@@ -241,13 +240,6 @@ class Policy:
 
     def _is_served(self, name: str) -> bool:
         return self._sites.find(name) is not None
-
-
-def find_prefix(request: bytes) -> bytes:
-    """Return what a trusted proxy took off the path of a request, as `Policy.apply` encoded it; empty: nothing."""
-    fields = split_request(request)[_PARTS:]
-    names = fields[::2]
-    return fields[2 * names.index(_PREFIX) + 1] if _PREFIX in names else b""
 
 
 def _answer_probe(method: bytes, is_well: bool) -> Answered:

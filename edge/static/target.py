@@ -13,7 +13,6 @@ from typing import NamedTuple
 from edge.dispatch.exchange import Exchange
 from edge.dispatch.target import Target
 from edge.http.events import RequestHead
-from edge.policy.chain import find_prefix
 from edge.policy.hosts import public_target
 from edge.static.catalog import Catalog
 from edge.static.forms import Entry, FolderFoundError, Form
@@ -22,6 +21,7 @@ from edge.static.paths import FilePath, PathRefused, parse_path
 from edge.static.root import NotServedError
 from edge.static.transfer import send_asked, send_form
 from edge_backend import wire
+from edge_backend.forwarded_prefix import find_prefix
 
 _METHODS = (b"GET", b"HEAD")
 # Targets whose names are remembered, so many of them and none that is longer: their spelling is the client's choice.
@@ -118,7 +118,7 @@ class StaticTarget:
         except PathRefused as error:
             return Refusal(error.status, error.reason if error.status == 400 else "")
         except FolderFoundError:
-            path, mark, query = public_target(head.target, find_prefix(request)).partition(b"?")
+            path, mark, query = public_target(head.target, find_prefix(wire.split_request(request))).partition(b"?")
             return Refusal(308, "", ((b"location", path + b"/" + mark + query),))
         if not entry.coded:
             return entry.plain
