@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.process.raw_upstream import RawUpstream, raw_upstream
 from tests.process.server import Authority
 
 
@@ -22,3 +23,10 @@ def short_folder() -> Iterator[Path]:
     """A folder whose path leaves room for the names of Unix sockets, which have 107 bytes at most."""
     with tempfile.TemporaryDirectory(prefix="edge-test-") as path:
         yield Path(path)
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[RawUpstream]:
+    """A server behind the edge that keeps what it gets, byte by byte."""
+    with raw_upstream() as upstream:
+        yield upstream

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.process.http2_client import Http2Client
-from tests.process.raw_upstream import RawUpstream, raw_upstream
+from tests.process.raw_upstream import RawUpstream
 from tests.process.server import Authority, RawClient, Server, serving
 from tests.process.test_sites import serving_file
 from tests.process.websocket_client import WebSocket
@@ -67,12 +67,6 @@ static = "files"
 path = "/service"
 upstream = "{address}"
 """
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[RawUpstream]:
-    with raw_upstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture(scope="module")

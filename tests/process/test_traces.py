@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.process.http2_client import Http2Client
-from tests.process.raw_upstream import RawUpstream, raw_upstream
+from tests.process.raw_upstream import RawUpstream
 from tests.process.server import ROOT, Authority, RawClient, Server, wait_until
 from tests.process.test_sites import serving_file
 
@@ -56,12 +56,6 @@ def traced() -> str:
     assert block.count("BatchSpanProcessor(OTLPSpanExporter())") == 1
     block = block.replace("BatchSpanProcessor(OTLPSpanExporter())", "SimpleSpanProcessor(exporter)")
     return APPLICATION + block.replace("import BatchSpanProcessor", "import SimpleSpanProcessor")
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[RawUpstream]:
-    with raw_upstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.process.http2_client import Http2Client
-from tests.process.raw_upstream import RawUpstream, raw_upstream
+from tests.process.raw_upstream import RawUpstream
 from tests.process.server import Authority, RawClient, Server
 from tests.process.test_sites import serving_file
 
@@ -39,12 +39,6 @@ UPGRADE = (
     + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
     + b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 )
-
-
-@pytest.fixture(scope="module")
-def upstream() -> Iterator[RawUpstream]:
-    with raw_upstream() as upstream:
-        yield upstream
 
 
 @pytest.fixture(scope="module")
