@@ -9,7 +9,7 @@ from logging.handlers import SysLogHandler
 from edge.access_format import compile_format
 from edge.config_logs import LogSettings
 from edge.errors import ConfigError
-from edge.observe import STDOUT, Finished, Form, Output, clean_target, write_all
+from edge.observe import STDOUT, Finished, Form, Output, clean_target, write_lines
 from edge_backend.identity import Identity
 
 _SYSLOG = "syslog:"
@@ -60,7 +60,7 @@ class _Descriptor:
 
     def write(self, finished: Finished, _plain: Form) -> None:
         form = self._form
-        write_all(self._descriptor, b"".join([form(exchange, tls) for exchange, tls in finished]))
+        write_lines(self._descriptor, b"".join([form(exchange, tls) for exchange, tls in finished]))
 
     def reopen(self) -> None:
         pass
@@ -79,7 +79,7 @@ class _File:
 
     def write(self, finished: Finished, plain: Form) -> None:
         form = self._form or plain
-        write_all(self._descriptor, b"".join([form(exchange, tls) for exchange, tls in finished]))
+        write_lines(self._descriptor, b"".join([form(exchange, tls) for exchange, tls in finished]))
 
     def reopen(self) -> None:
         try:

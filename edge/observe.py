@@ -1,7 +1,7 @@
 """What the operator sees: the access log, and the clock and numbers that every answer needs.
 
 A request that is over is put down with two references; its line is made later, together with others, in one formatting
-call, and all of them leave in one system call.
+call, and they leave in one system call, or a few.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from email.utils import formatdate
+from select import PIPE_BUF
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from edge.config_answers import AnswerSettings
@@ -187,7 +188,7 @@ class AccessLog:
             if self._output is not None:
                 self._output.write(finished, self._encode)
             elif self._descriptor is not None:
-                write_all(self._descriptor, b"".join([self._encode(exchange, tls) for exchange, tls in finished]))
+                write_lines(self._descriptor, b"".join([self._encode(exchange, tls) for exchange, tls in finished]))
         except OSError as error:
             # A full disk or a closed pipe must not end a request.
             if not self._lost:
@@ -254,8 +255,20 @@ def _rest_of_json(exchange: Exchange) -> bytes:
     return found + (b',"error":' + json.dumps(exchange.reason).encode() if exchange.reason else b"")
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it. Raises OSError."""
+def write_lines(descriptor: int, lines: bytes) -> None:
+    """Write lines so that none is broken by what another edge writes to the same pipe. Raises OSError.
+
+    A pipe takes PIPE_BUF bytes in one piece (POSIX, write); more than that only while it has room, and the rest when
+    its reader has made some, behind what others have written meanwhile. A line longer than that may be broken.
+    """
+    while len(lines) > PIPE_BUF:
+        end = lines.rfind(b"\n", 0, PIPE_BUF) + 1 or lines.find(b"\n") + 1 or len(lines)
+        _write_all(descriptor, lines[:end])
+        lines = lines[end:]
+    _write_all(descriptor, lines)
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
     while data:
         data = data[os.write(descriptor, data) :]
 

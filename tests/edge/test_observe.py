@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import logging
 import os
 import pty
 import re
 import sys
+import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -183,6 +186,28 @@ def test_lines_leave_together(log: Log) -> None:
     assert [json.loads(line)["target"] for line in lines] == [f"/{n}" for n in range(FLUSH_COUNT - 1)] + ["/last"]
     log.access.flush()
     assert len(log.path.read_text().splitlines()) == FLUSH_COUNT
+
+
+def test_lines_of_several_processes_are_whole_in_a_pipe_that_is_read_slowly() -> None:
+    reader, writer = os.pipe()
+
+    def log(worker: int) -> None:
+        access = AccessLog(writer, json_lines=True, clock=clock(), later=lambda: None)
+        for number in range(4 * FLUSH_COUNT):
+            access.write(over(b"/" + b"a" * (number % 600), worker=worker), b"TLSv1.3")
+        access.flush()
+
+    threads = [threading.Thread(target=log, args=(worker,)) for worker in range(3)]
+    for thread in threads:
+        thread.start()
+    found: Counter[int] = Counter()
+    with os.fdopen(reader, "rb", buffering=1000) as lines:
+        for line in itertools.islice(lines, 3 * 4 * FLUSH_COUNT):
+            found[json.loads(line)["worker"]] += 1
+    for thread in threads:
+        thread.join()
+    os.close(writer)
+    assert found == {worker: 4 * FLUSH_COUNT for worker in range(3)}
 
 
 @pytest.fixture
