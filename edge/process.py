@@ -267,6 +267,8 @@ class EdgeProcess:
             if slept and link.pinged_at:
                 link.pinged_at = now  # it was this process that stood still, and the answer may be there unread
             link.check(now)
+            if self.is_draining:
+                link.drain()  # again: WebSockets begin yet, on connections that were accepted before
             if self.settings.timeouts.app:
                 link.end_late(now, self.settings.timeouts.app)
 

@@ -18,7 +18,7 @@ import pytest
 
 from edge import control
 from tests.process.load import Load
-from tests.process.server import ROOT, Authority, Server, clean_environment, wait_until
+from tests.process.server import ROOT, Authority, RawClient, Server, clean_environment, wait_until
 from tests.process.test_control import status
 from tests.process.websocket_client import WebSocket
 
@@ -290,6 +290,28 @@ def test_sites_come_and_go_by_a_reload_and_no_request_is_lost(tmp_path: Path, au
                 load.wait_more(1)
         assert load.failures == []
         assert {code for _, code in load.statuses} == {101, 200}
+
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def test_websocket_that_begins_at_an_edge_that_goes_away_is_closed_with_1012(
+    tmp_path: Path, authority: Authority
+) -> None:
+    write_apps(tmp_path, "shop", "other")
+    with serving_file(tmp_path, ONE, authority) as server, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(RawClient(server.port, authority.client_context())) for _ in range(2)]
+        clients[0].send(HANDSHAKE[:40])
+        (tmp_path / "edge.toml").write_text(TWO)
+        assert reload(tmp_path) == ""
+        for client, rest in zip(clients, (HANDSHAKE[40:], HANDSHAKE), strict=True):
+            client.send(rest)
+            assert client.receive_until(b"\x88\x02\x03\xf4").startswith(b"HTTP/1.1 101 ")
+            client.send(b"\x88\x82\0\0\0\0\x03\xf4")  # the client's Close, masked with zeros
+            assert client.receive_rest() == b""
 
 
 def test_reload_without_any_application_is_over_when_edges_have_it(tmp_path: Path) -> None:
