@@ -100,8 +100,8 @@ async def embed(
         except BaseException:
             await worker.stop()
             raise
-        await edge.open(lambda: None)
         join_in_memory(asyncio.get_running_loop(), edge.add_link(0, pool), WireConnection(worker))
+        await edge.open(lambda: None)
         if access_logger is None and settings.logs.level not in ("critical", "error", "warning"):
             for line in (*(f"listening on {describe(listener)}" for listener in listeners), *remarks):
                 say(line)

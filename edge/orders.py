@@ -22,6 +22,7 @@ from typing import Any
 
 from edge.access_output import open_output
 from edge.config_logs import LogSettings
+from edge.dispatch.links import Place
 from edge.errors import ConfigError
 from edge.observe import Output
 from edge.process import EdgeProcess
@@ -49,6 +50,7 @@ class Orders:
         """Have it serve until it was told to drain and everything has ended, or the master is gone."""
         edge = self._edge
         asyncio.get_running_loop().add_reader(self._control.fileno(), self._readable)
+        await edge.wait_workers()
         await edge.open(self._report)
         gc.collect()
         gc.freeze()
@@ -82,7 +84,7 @@ class Orders:
     def _obey(self, order: dict[str, Any]) -> None:
         edge = self._edge
         if "workers" in order:
-            edge.set_workers({int(number): tuple(place) for number, place in order["workers"].items()})
+            edge.set_workers({int(number): Place(*place) for number, place in order["workers"].items()})
         if "certificates" in order:
             edge.use_certificates([MemoryCertificate.decode(item) for item in order["certificates"]])
         if "guards" in order:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge.dispatch.links import Place
 from edge.errors import ConfigError, EdgeError, StartError
 from edge.workers import Plan, Workers
 from edge_backend.pool import Settled, StartFailure
@@ -161,9 +162,9 @@ class Pools:
         """True if one serves, or drains: it ends by itself when it has finished."""
         return any(pool.is_any_serving for pool in self._pools.values())
 
-    def places(self) -> dict[int, tuple[str, str, int]]:
-        """The pool, the socket and the slot of those that edges may send requests to, by number."""
-        return {number: (key, *place) for key, pool in self._pools.items() for number, place in pool.places().items()}
+    def places(self) -> dict[int, Place]:
+        """Where those are that edges may send requests to, by number."""
+        return {number: place for key, pool in self._pools.items() for number, place in pool.places(key).items()}
 
     def ask(self) -> None:
         """Ask all that serve how they are; `are_answered` tells when they have said it."""

@@ -6,6 +6,7 @@ The master forks the process with the listeners open and the contexts made; its 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import sys
@@ -17,7 +18,8 @@ from edge.config import ServeSettings
 from edge.config_limits import LimitSettings
 from edge.counts import Counts
 from edge.dispatch.gate import Finder, Gate
-from edge.dispatch.link import RECONNECT, WorkerLink
+from edge.dispatch.link import WorkerLink
+from edge.dispatch.links import Place, WorkerLinks
 from edge.dispatch.sides import FileSender
 from edge.gate import parse_allowed
 from edge.http.field import FieldMemory
@@ -44,6 +46,8 @@ logger = logging.getLogger("edge.process")
 
 # The sweep looks at every deadline this often; a deadline is met with this precision.
 SWEEP = 0.5
+# A worker that is ready answers a new edge in milliseconds; one that hangs is not waited for.
+HANGS = 2.0
 # What the listeners had accepted when they were closed is known to be a connection by then.
 ACCEPTED = 0.1
 # Access-log lines wait at most this long.
@@ -99,13 +103,11 @@ class EdgeProcess:
         self._sites = build_sites(settings.sites, tls, settings.pool.edges)
         if tls is not None and self._sites.have_guards:
             tls.guard_of = self._sites.guard_of
-        self._workers: dict[int, tuple[str, str, int]] = {}
-        self._links: dict[int, WorkerLink] = {}
+        self._links = WorkerLinks(self.dispatchers)
         self.servers: list[asyncio.AbstractServer] = []
         self._is_parting = False
         self._is_settled = False  # no connection is on its way from the listeners to `connections`
         self._drained = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle
         self._swept_at = time.monotonic()
         self._forget_at = self._swept_at + FORGET
@@ -146,12 +148,19 @@ class EdgeProcess:
             self._counts.reject_connection()
         connection.stream.abort()
 
+    async def wait_workers(self) -> None:
+        """Wait until workers that can serve can do so here, or it is to end."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HANGS):
+                await self._links.complete.wait()
+
     async def open(self, swept: Callable[[], None]) -> None:
-        """Take connections; `swept` is called after each sweep."""
+        """Take connections, unless it is to end already; `swept` is called after each sweep."""
         for upstream in self._upstreams:
             upstream.start()
-        for listener in self._listeners:
-            self.servers.append(await self._listen(asyncio.get_running_loop(), listener))
+        if not (self.is_draining or self._drained.is_set()):
+            for listener in self._listeners:
+                self.servers.append(await self._listen(asyncio.get_running_loop(), listener))
         self._swept_at = time.monotonic()
         self._sweep_later(swept)
 
@@ -162,8 +171,7 @@ class EdgeProcess:
     async def close(self) -> None:
         """Hang up on workers and upstreams, and write what has gathered for the log."""
         self._timer.cancel()
-        for link in list(self._links.values()):
-            link.close()
+        self._links.close()
         for upstream in self._upstreams:
             await upstream.close()
         for folder in self._folders:
@@ -262,15 +270,12 @@ class EdgeProcess:
         swept()
 
     def _check_workers(self, now: float) -> None:
-        slept, self._swept_at = now - self._swept_at > 4 * SWEEP, now
-        for link in list(self._links.values()):
-            if slept and link.pinged_at:
-                link.pinged_at = now  # it was this process that stood still, and the answer may be there unread
-            link.check(now)
-            if self.is_draining:
-                link.drain()  # again: WebSockets begin yet, on connections that were accepted before
-            if self.settings.timeouts.app:
-                link.end_late(now, self.settings.timeouts.app)
+        stood_still, self._swept_at = now - self._swept_at > 4 * SWEEP, now
+        self._links.check(now, stood_still=stood_still)
+        if self.is_draining:
+            self._links.drain()  # again: WebSockets begin yet, on connections that were accepted before
+        if self.settings.timeouts.app:
+            self._links.end_late(now, self.settings.timeouts.app)
 
     # Orders.
 
@@ -293,24 +298,14 @@ class EdgeProcess:
         if self.access_log is not None:
             self.access_log.reopen()
 
-    def set_workers(self, workers: Mapping[int, tuple[str, str, int]]) -> None:
-        """Send requests to these, by the pool, the socket and the slot of each, and to no other."""
-        # The pool of a site that is new is nothing to an edge that does not know the site.
-        self._workers = {number: place for number, place in workers.items() if place[0] in self.dispatchers}
-        for number, place in self._workers.items():
-            if number not in self._links:
-                self._connect(number, *place)
-        for number, link in list(self._links.items()):
-            if number not in workers:
-                link.retire()
+    def set_workers(self, workers: Mapping[int, Place]) -> None:
+        """Send requests to these, and to no other."""
+        self._links.use(workers)
 
     def report(self) -> dict[str, Any]:
         """Return what the master is told, see edge/orders.py."""
-        workers = {
-            number: (link.requests, len(link.streams), self._silence(link)) for number, link in self._links.items()
-        }
         found: dict[str, Any] = {
-            "workers": workers,
+            "workers": self._links.report(),
             "connections": len(self.connections),
             "draining": self.is_draining,
             "queue": sum(len(dispatcher.queue) for dispatcher in self.dispatchers.values())
@@ -325,41 +320,14 @@ class EdgeProcess:
             found["counts"] = self._counts.report() | {f"handshake {key}": n for key, n in handshakes.items()}
         return found
 
-    def _silence(self, link: WorkerLink) -> float:
-        return round(self._swept_at - link.pinged_at, 1) if link.is_silent else 0.0
-
-    def add_link(self, number: int, pool: str, slot: int = 0) -> WorkerLink:
+    def add_link(self, number: int, pool: str) -> WorkerLink:
         """Return the end of a connection to a worker; it serves as soon as somebody connects it."""
-        link = self._links[number] = WorkerLink(self.dispatchers[pool], number, self._link_lost, slot)
-        return link
+        return self._links.add(number, pool)
 
     @property
     def requests(self) -> int:
         """How many requests the workers of now have had."""
-        return sum(link.requests for link in self._links.values())
-
-    def _connect(self, number: int, pool: str, path: str, slot: int) -> None:
-        self._start(self._connect_link(self.add_link(number, pool, slot), path))
-
-    async def _connect_link(self, link: WorkerLink, path: str) -> None:
-        loop = asyncio.get_running_loop()
-        while link.number in self._workers:
-            try:
-                await loop.create_unix_connection(lambda: link, path)
-            except OSError:
-                await asyncio.sleep(RECONNECT)
-            else:
-                return
-        self._links.pop(link.number, None)
-
-    def _link_lost(self, link: WorkerLink) -> None:
-        self._links.pop(link.number, None)
-        if link.number in self._workers and not self._drained.is_set() and not link.is_foreign:
-            asyncio.get_running_loop().call_later(RECONNECT, self._reconnect, link.number)
-
-    def _reconnect(self, number: int) -> None:
-        if number in self._workers and number not in self._links:
-            self._connect(number, *self._workers[number])
+        return self._links.requests
 
     def replace(self, before: Connection, after: Connection) -> None:
         """A peer turned out to speak another version of HTTP."""
@@ -387,10 +355,10 @@ class EdgeProcess:
         """
         self.is_draining = True
         self._is_parting = gently
+        self._links.complete.set()
         for server in self.servers:
             server.close()
-        for link in list(self._links.values()):
-            link.drain()
+        self._links.drain()
         if gently:
             # Another edge would have served what was accepted just now: it is a connection in one of the next turns. If
             # the process stood still, the timer is late too: what had been accepted comes before what it calls soon.
@@ -408,17 +376,13 @@ class EdgeProcess:
 
     def end(self) -> None:
         """End, without a word to clients."""
+        self._links.complete.set()
         self._drained.set()
 
     def cut_off(self) -> None:
         """End the connections; what is cut off gets its answer, if it had none, and its line in the log."""
         for connection in list(self.connections):
             connection.cut_off()
-
-    def _start(self, work: Any) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _http2_limits(limits: LimitSettings) -> Http2Limits:

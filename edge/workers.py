@@ -21,6 +21,7 @@ from typing import Any
 from edge.account import refuse_unable
 from edge.config import ServeSettings
 from edge.config_sites import AppPlan
+from edge.dispatch.links import Place
 from edge.envfile import without_secrets
 from edge.errors import ConfigError
 from edge.observe import wants_colors
@@ -174,11 +175,13 @@ class Workers:
         """True if one serves, or drains: it ends by itself when it has finished."""
         return self._pool.is_any_serving
 
-    def places(self) -> dict[int, tuple[str, int]]:
-        """The socket and the slot of those that edges may send requests to, by number."""
-        pool = self._pool
+    def places(self, key: str) -> dict[int, Place]:
+        """Where those are that edges may send requests to, by number; `key` is the pool's."""
+        pool, ready = self._pool, self._pool.ready_numbers
         return {
-            number: (own.path, pool.slot(number)) for number, own in self._workers.items() if pool.is_served(number)
+            number: Place(key, own.path, pool.slot(number), number in ready)
+            for number, own in self._workers.items()
+            if pool.is_served(number)
         }
 
     def ask(self) -> None:

@@ -12,8 +12,6 @@ from edge_backend import wire
 
 logger = logging.getLogger("edge.dispatch")
 
-# Between two attempts to reach a worker whose socket does not answer.
-RECONNECT = 0.1
 # A worker whose event loop shows no sign of life for this long gets no new request until it does.
 SILENCE = 2.0
 _LAST_STREAM = 2**32 - 1
@@ -36,8 +34,14 @@ class WorkerLink(asyncio.Protocol):
     """Carries exchanges to one worker, and its frames back to them."""
 
     def __init__(
-        self, dispatcher: Dispatcher, number: int, on_lost: Callable[[WorkerLink], None], slot: int = 0
+        self,
+        dispatcher: Dispatcher,
+        number: int,
+        on_lost: Callable[[WorkerLink], None],
+        slot: int = 0,
+        on_ready: Callable[[], None] = lambda: None,
     ) -> None:
+        self.dispatcher = dispatcher
         self.number = number
         self.slot = slot  # which it takes over from the worker before it, see edge_backend/pool.py
         self.streams: dict[int, Exchange] = {}
@@ -48,10 +52,11 @@ class WorkerLink(asyncio.Protocol):
         self._is_retired = False
         self.is_silent = False
         self._is_greeted = False
-        self._dispatcher = dispatcher
         self._on_lost = on_lost
+        self._on_ready = on_ready
         self._reader = wire.FrameReader()
         self._last = 0
+        self._is_connected = False
         self._transport: asyncio.Transport
         self._writer: wire.FrameWriter
         self.write: Callable[[bytes], None]
@@ -59,20 +64,21 @@ class WorkerLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the interface without the base class.
         self._transport = cast(asyncio.Transport, transport)
+        self._is_connected = True
         self._writer = wire.FrameWriter(self._transport.write, asyncio.get_running_loop().call_soon)
         self.write = self._writer.write
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_ready = False
         self._writer.close()
-        self._dispatcher.remove(self)
+        self.dispatcher.remove(self)
         streams, self.streams = self.streams, {}
         self._on_lost(self)
         for exchange in streams.values():
             if exchange.link is None:
                 exchange.released()
             elif exchange.link_lost(f"worker {self.number} died"):
-                self._dispatcher.submit_again(exchange)
+                self.dispatcher.submit_again(exchange)
 
     def start(self, exchange: Exchange, request: bytes) -> None:
         """Open a stream for the exchange and send it."""
@@ -114,7 +120,7 @@ class WorkerLink(asyncio.Protocol):
     def retire(self) -> None:
         """Give the worker nothing new, and hang up when what runs has ended: it waits for that before it ends."""
         self._is_retired = True
-        self._dispatcher.remove(self)
+        self.dispatcher.remove(self)
         if self.is_ready and not self.streams:
             self.close()
         else:
@@ -130,7 +136,7 @@ class WorkerLink(asyncio.Protocol):
         elif now - self.pinged_at >= SILENCE and not self.is_silent:
             self.is_silent = True
             logger.warning("worker %d: no sign of life for %.1f s; no new requests", self.number, now - self.pinged_at)
-            self._dispatcher.remove(self)
+            self.dispatcher.remove(self)
         if self._is_retired:
             self.retire()
 
@@ -141,9 +147,10 @@ class WorkerLink(asyncio.Protocol):
                 exchange.app_timed_out(limit)
 
     def close(self) -> None:
-        """Hang up once what was written has left."""
-        self._writer.flush()
-        self._transport.close()
+        """Hang up once what was written has left, if it is connected."""
+        if self._is_connected:
+            self._writer.flush()
+            self._transport.close()
 
     def data_received(self, data: bytes) -> None:
         try:
@@ -169,8 +176,8 @@ class WorkerLink(asyncio.Protocol):
                 else:
                     exchange.link = None
                     self._receive(exchange, kind, flags, head, body)
-                if self._dispatcher.queue:
-                    self._dispatcher.release()
+                if self.dispatcher.queue:
+                    self.dispatcher.release()
             elif exchange.link is not None:
                 self._receive(exchange, kind, flags, head, body)
 
@@ -196,11 +203,12 @@ class WorkerLink(asyncio.Protocol):
             self.is_ready = True
             self.wants_whole = flags & wire.WHOLE != 0
             if not self._is_retired:
-                self._dispatcher.add(self)
+                self.dispatcher.add(self)
+            self._on_ready()
         elif kind == wire.PONG:
             self.pinged_at = 0.0
             if self.is_silent:
                 self.is_silent = False
                 logger.warning("worker %d: shows signs of life again", self.number)
                 if not self._is_retired:
-                    self._dispatcher.add(self)
+                    self.dispatcher.add(self)

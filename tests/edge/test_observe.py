@@ -207,7 +207,7 @@ def test_lines_of_several_processes_are_whole_in_a_pipe_that_is_read_slowly() ->
     for thread in threads:
         thread.join()
     os.close(writer)
-    assert found == {worker: 4 * FLUSH_COUNT for worker in range(3)}
+    assert found == dict.fromkeys(range(3), 4 * FLUSH_COUNT)
 
 
 @pytest.fixture

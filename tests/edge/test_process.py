@@ -72,6 +72,7 @@ def run(short_folder: Path, scenario: Callable[[Running], Awaitable[None]], **op
             task = asyncio.create_task(Orders(edge, theirs).run())
             await asyncio.sleep(0)
             running = Running(edge, ours, path, task)
+            running.order(workers={})
             await scenario(running)
             await asyncio.wait_for(task, DEADLINE)
             # The end of the process would close them.
@@ -144,7 +145,7 @@ def test_request_waits_for_a_worker_and_is_refused_in_time(short_folder: Path) -
 
 def test_order_that_comes_in_pieces_is_obeyed_when_it_is_whole(short_folder: Path) -> None:
     async def scenario(running: Running) -> None:
-        running.control.sendall(b'{"workers": {}}\n{"dra')
+        running.control.sendall(b'{"reopen": true}\n{"dra')
         await asyncio.sleep(0)
         assert not running.edge.is_draining
         running.control.sendall(b'in": true}\n')
@@ -155,7 +156,7 @@ def test_order_that_comes_in_pieces_is_obeyed_when_it_is_whole(short_folder: Pat
 def test_edge_connects_to_a_worker_that_starts_late(short_folder: Path) -> None:
     async def scenario(running: Running) -> None:
         path = str(short_folder / "worker.sock")
-        running.order(workers={"3": ("*/", path, 0)})
+        running.order(workers={"3": ("*/", path, 0, False)})
         connected: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
         await asyncio.sleep(0)
         server = await asyncio.start_unix_server(lambda reader, writer: connected.put_nowait(writer), path)

@@ -56,6 +56,21 @@ def test_reloads_while_workers_start_lose_no_request(tmp_path: Path, authority: 
         assert status(tmp_path)["restarts"] == 0
 
 
+def test_reloads_lose_no_request_where_none_may_wait(tmp_path: Path, authority: Authority) -> None:
+    environ = {"EDGE_HOME": str(tmp_path / "home")}
+    settings = tmp_path / "edge.toml"
+    settings.write_text("")
+    arguments = ("-c", str(settings), "--workers", "1", "--queue", "0")
+    with serving(tmp_path, APPLICATION, *arguments, authority=authority) as server:
+        with Load(server.port, authority.client_context()) as load:
+            for number in range(10):
+                # Every other time the edges change, too: new ones are told who serves, and find them.
+                settings.write_text(f"[limits]\nmax_connections = {1000 + number // 2}\n")
+                assert control.reload(environ, timeout=60) == 1
+                load.wait_more(1)
+        assert_nothing_lost(load, tmp_path)
+
+
 def test_workers_that_are_replaced_every_50_requests_lose_none(tmp_path: Path, authority: Authority) -> None:
     arguments = ("--workers", "2", "--max-requests", "50", "--max-requests-jitter", "20")
     with serving(tmp_path, APPLICATION, *arguments, authority=authority) as server:
