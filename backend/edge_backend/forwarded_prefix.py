@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from .scope import REQUEST_PARTS, Scope, build_scope
+from .scope import Scope, build_scope
+from .wire import REQUEST_PARTS
 
 _NAME = b"x-forwarded-prefix"
 

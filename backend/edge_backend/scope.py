@@ -7,11 +7,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-Scope = dict[str, Any]
+from .wire import REQUEST_PARTS
 
-# The parts of a REQUEST head before the fields: method, target, HTTP version, scheme, client host and port,
-# server host and port. An empty client host: the peer has no address. An empty server port: a Unix socket.
-REQUEST_PARTS = 8
+Scope = dict[str, Any]
 
 _SCHEMES = {b"http": "http", b"https": "https"}
 

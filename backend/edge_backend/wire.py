@@ -67,6 +67,10 @@ MAX_FIELDS = 256 * 1024
 # small body may travel in the same frame.
 MAX_PAYLOAD = 4 * 1024 * 1024
 
+# The parts of a REQUEST head before the fields: method, target, HTTP version, scheme, client host and port,
+# server host and port. An empty client host: the peer has no address. An empty server port: a Unix socket.
+REQUEST_PARTS = 8
+
 Frame = tuple[int, int, int, bytes, bytes]
 """Type, flags, stream, head, body. A plain tuple: one is made for each frame, and a class costs eight times as much."""
 

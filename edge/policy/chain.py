@@ -25,11 +25,7 @@ from edge.http.fields import TRUST, is_trust_sensitive
 from edge.policy.forwarded import Peer, TrustedProxies, describe_peer, forward
 from edge.policy.hosts import canonical_target, parse_host_name, redirect_target
 from edge.policy.sites import EVERY_HOST, Site, Sites, is_address
-from edge_backend.wire import join_request
-
-# Parts of a REQUEST head before the fields.
-_PARTS = 8
-
+from edge_backend.wire import REQUEST_PARTS, join_request
 
 _ID = b"x-request-id"
 
@@ -164,7 +160,7 @@ class Policy:
             _ID,
             request_id,
         ]
-        parts = _PARTS + 2 * len(lines) + origin.last_parts
+        parts = REQUEST_PARTS + 2 * len(lines) + origin.last_parts
         return join_request(pieces, parts), request_id, origin.address
 
     def add_hsts(self, host: bytes, fields: list[bytes]) -> list[bytes]:
@@ -226,7 +222,7 @@ class Policy:
             server = _encode_server(forwarded.host or self._address, forwarded.scheme)
         fields = [*forwarded.fields, *origin.fields, *forwarded.edge_fields, (_ID, request_id)]
         pieces = [head.method, head.target, head.version, client, server, *chain.from_iterable(fields)]
-        return join_request(pieces, _PARTS + 2 * len(fields)), request_id, address
+        return join_request(pieces, REQUEST_PARTS + 2 * len(fields)), request_id, address
 
     def _answer_plain(self, head: RequestHead, redirect: Redirect) -> None:
         if redirect.find_challenge is not None and head.target.startswith(_CHALLENGE):

@@ -10,8 +10,7 @@ from edge.dispatch.router import plain_path
 from edge.http.events import UNKNOWN_LENGTH, RequestHead
 from edge_backend import wire
 
-# Where the fields begin in a request's head, and where its target stands: see edge_backend.wire.split_request.
-_FIELDS: Final = 8
+# Where the target stands in a request's head: see edge_backend.wire.REQUEST_PARTS.
 _TARGET: Final = 1
 # By their number: one formatting call for all of them.
 _FIELD_LINES: Final = [b"%b: %b\r\n" * count for count in range(65)]
@@ -28,7 +27,7 @@ def encode_request(head: RequestHead, request: bytes, *, host: bytes, prefix: by
     is left out of the target, and `key` is the Sec-WebSocket-Key of a handshake.
     """
     parts = wire.split_request(request)
-    fields = parts[_FIELDS:]
+    fields = parts[wire.REQUEST_PARTS :]
     target = strip_prefix(parts[_TARGET], prefix) if prefix else parts[_TARGET]
     if host or head.upgrade or head.trailers or not head.host:
         fields = _with_own(head, fields, host, key)
