@@ -24,6 +24,7 @@ from edge.config_logs import LogSettings
 from edge.errors import ConfigError
 from edge.http.fields import TRACE
 from edge.http.trace import find_trace
+from edge_backend import wire
 from edge_backend.errors import LoadError
 from edge_backend.log_config import apply_log_config
 from edge_backend.log_formatters import ColorFormatter, paint_status
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("edge.access")
 
+# What an answer may have of its own that the edge would set.
+OWN = wire.HAS_DATE | wire.HAS_SERVER
 # Lines leave together, at the latest after so many; the process's tick flushes what is there. Few enough that what a
 # request was made of is used again while it is still in the cache.
 FLUSH_COUNT = 64
@@ -87,7 +90,7 @@ class Clock:
         "_server",
         "date",
         "fields",
-        "own_fields",
+        "lines",
         "stamp",
     )
 
@@ -102,10 +105,10 @@ class Clock:
         self._second = 0
         self.date = b""
         self.stamp = b""
-        # What the edge sets on each answer, up to the value of X-Request-ID.
-        self.own_fields = b""
-        # The same without the id, as names and values in turn.
-        self.fields: list[bytes] = []
+        # What the edge sets on an answer, by what that has of its own (`flags & OWN`): names and values in turn, and as
+        # lines up to the value of X-Request-ID.
+        self.fields: dict[int, list[bytes]] = {}
+        self.lines: dict[int, bytes] = {}
         self.tick(time.time())
 
     def tick(self, now: float) -> None:
@@ -114,24 +117,20 @@ class Clock:
         if second != self._second:
             self._second = second
             self.date = formatdate(second, usegmt=True).encode()
-            self.fields = self.fields_beside(has_date=False, has_server=False)
-            self.own_fields = self.lines_beside(has_date=False, has_server=False) + b"x-request-id: "
+            for flags in (0, wire.HAS_DATE, wire.HAS_SERVER, OWN):
+                self.fields[flags] = fields = self._fields_beside(flags)
+                pairs = zip(fields[::2], fields[1::2], strict=True)
+                self.lines[flags] = b"".join([b"%b: %b\r\n" % pair for pair in pairs]) + b"x-request-id: "
         milliseconds = int(now * 1000) % 1000
         self.stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode() + b".%03dZ" % milliseconds
 
-    def fields_beside(self, *, has_date: bool, has_server: bool) -> list[bytes]:
-        """Return the edge's fields for an answer that has these of its own, as names and values in turn."""
+    def _fields_beside(self, flags: int) -> list[bytes]:
         fields: list[bytes] = []
-        if self._answers.date and not has_date:
+        if self._answers.date and not flags & wire.HAS_DATE:
             fields += (b"date", self.date)
-        if self._server and not has_server:
+        if self._server and not flags & wire.HAS_SERVER:
             fields += (b"server", self._server)
         return fields + self._others
-
-    def lines_beside(self, *, has_date: bool, has_server: bool) -> bytes:
-        """Return the same as field lines."""
-        fields = self.fields_beside(has_date=has_date, has_server=has_server)
-        return b"".join([b"%b: %b\r\n" % pair for pair in zip(fields[::2], fields[1::2], strict=True)])
 
     def next_id(self) -> bytes:
         """Return a new request id: 12 random hex digits of this process, 8 that count."""

@@ -32,7 +32,7 @@ from edge.net.service import (
     submit,
 )
 from edge.net.stream import ClientStream, Phase
-from edge.observe import redact
+from edge.observe import OWN, redact
 from edge.policy.chain import Policy
 from edge.policy.pages import TEXT, error_page
 from edge_backend import wire
@@ -44,7 +44,6 @@ PARTING_IDLE = 2.0
 PLAIN_HTTP_ADVICE = b"This port speaks HTTPS: use https:// in place of http://\n"
 
 _IDLE = Phase.IDLE
-_OWN_FIELDS = wire.HAS_DATE | wire.HAS_SERVER
 
 
 class ClientConnection:
@@ -382,8 +381,4 @@ class ClientConnection:
 
     def _own_fields(self, exchange: Exchange, flags: int) -> bytes:
         """Return the field lines that the edge sets; the application's own Date and Server win."""
-        clock = self._edge.clock
-        if not flags & _OWN_FIELDS:
-            return b"%b%b\r\n" % (clock.own_fields, exchange.request_id)
-        lines = clock.lines_beside(has_date=flags & wire.HAS_DATE != 0, has_server=flags & wire.HAS_SERVER != 0)
-        return b"%bx-request-id: %b\r\n" % (lines, exchange.request_id)
+        return b"%b%b\r\n" % (self._edge.clock.lines[flags & OWN], exchange.request_id)

@@ -38,7 +38,7 @@ from edge.net.service import (
 from edge.net.stream import ClientStream, Phase
 from edge.net.untaken import UNTAKEN_ANSWERS, Share
 from edge.net.uploads import Uploads
-from edge.observe import redact
+from edge.observe import OWN, redact
 from edge.policy.chain import Origin, Policy
 from edge_backend import wire
 
@@ -49,7 +49,6 @@ _PIECE = 64 * 1024
 # Fields of a 101 that are the handshake's in HTTP/1.1 (RFC 8441 section 5).
 _HANDSHAKE = frozenset((b"sec-websocket-accept", b"connection", b"upgrade"))
 
-_OWN_FIELDS = wire.HAS_DATE | wire.HAS_SERVER
 _ANSWER, _IDLE, _WRITE, _LINGER = Phase.ANSWER, Phase.IDLE, Phase.WRITE, Phase.LINGER
 
 
@@ -277,7 +276,7 @@ class Http2ClientConnection:
         """
         if self._policy.has_hsts:
             fields = self._policy.add_hsts(exchange.head.host, fields)
-        own = self._edge.clock.fields if not flags & _OWN_FIELDS else self._own_fields(flags)
+        own = self._edge.clock.fields[flags & OWN]
         end = flags & wire.END != 0
         head, status = exchange.head, exchange.status
         self._answers.send_response(head, status, length, fields, own, exchange.request_id, body, end)
@@ -365,12 +364,6 @@ class Http2ClientConnection:
         self._core.release()
 
     # Below: how.
-
-    def _own_fields(self, flags: int) -> list[bytes]:
-        """Return the fields that the edge sets; the application's own Date and Server win."""
-        return self._edge.clock.fields_beside(
-            has_date=flags & wire.HAS_DATE != 0, has_server=flags & wire.HAS_SERVER != 0
-        )
 
     def _forget_exchange(self, exchange: Exchange) -> None:
         number = exchange.head.stream

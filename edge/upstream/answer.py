@@ -18,7 +18,7 @@ from edge_backend import wire
 # What an answer's head may have, in bytes: as much as a worker's (wire.MAX_FIELDS) leaves the client's end to worry.
 MAX_HEAD: Final = 64 * 1024
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [\t -~\x80-\xff]*)?")
-_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_NUMBER: Final = re.compile(rb"[0-9]{1,18}")
 _BODILESS: Final = (204, 304)
 _OWN_FLAGS: Final = {b"date": wire.HAS_DATE, b"server": wire.HAS_SERVER}
 # Heads that were read are remembered, so many of them and up to this size: servers repeat most of theirs all the time.
@@ -33,6 +33,11 @@ class _State(Enum):
     UNTIL_CLOSE = 4
     OPAQUE = 5
     DONE = 6
+
+
+# Looking a member up in its enum costs as much as comparing it twice; these are compared for each answer.
+_HEAD, _LENGTH, _CHUNKED, _DONE = _State.HEAD, _State.LENGTH, _State.CHUNKED, _State.DONE
+_UNTIL_CLOSE, _OPAQUE = _State.UNTIL_CLOSE, _State.OPAQUE
 
 
 class AnswerHead(NamedTuple):
@@ -52,14 +57,14 @@ class AnswerReader:
     __slots__ = ("_buffer", "_chunks", "_is_head", "_keeps_open", "_remaining", "_state", "_trailers", "_wants_upgrade")
 
     def __init__(self) -> None:
-        self._state = _State.DONE
+        self._state = _DONE
         self._buffer = b""
         self._keeps_open = True
         self._trailers: tuple[bytes, ...] = ()
 
     def expect(self, method: bytes, *, upgrade: bool) -> None:
         """A request of this method has been sent; `upgrade`: it was a WebSocket handshake."""
-        self._state = _State.HEAD
+        self._state = _HEAD
         self._is_head = method == b"HEAD"
         self._wants_upgrade = upgrade
         self._remaining = 0
@@ -68,7 +73,7 @@ class AnswerReader:
     @property
     def is_done(self) -> bool:
         """True when the answer is whole."""
-        return self._state is _State.DONE
+        return self._state is _DONE
 
     @property
     def trailers(self) -> tuple[bytes, ...]:
@@ -78,12 +83,12 @@ class AnswerReader:
     @property
     def can_be_reused(self) -> bool:
         """True if the connection can carry another request."""
-        return self._state is _State.DONE and self._keeps_open and not self._buffer
+        return self._state is _DONE and self._keeps_open and not self._buffer
 
     @property
     def ends_with_connection(self) -> bool:
         """True if the end of the connection is the answer's end, and nothing is missing then."""
-        return self._state in (_State.UNTIL_CLOSE, _State.OPAQUE)
+        return self._state in (_UNTIL_CLOSE, _OPAQUE)
 
     def receive(self, data: bytes) -> tuple[AnswerHead | None, bytes]:
         """Return the head, if it has become whole with these bytes, and the content that came.
@@ -91,7 +96,7 @@ class AnswerReader:
         Raises ProtocolError: what came is no answer.
         """
         head = None
-        if self._state is _State.HEAD:
+        if self._state is _HEAD:
             head, data = self._receive_head(data)
             if head is None:
                 return None, b""
@@ -120,35 +125,35 @@ class AnswerReader:
         if status == 101:
             if not self._wants_upgrade:
                 raise ProtocolError(502, "the upstream changes the protocol, which nobody asked for")
-            self._state, self._keeps_open = _State.OPAQUE, False
+            self._state, self._keeps_open = _OPAQUE, False
         elif self._is_head or status in _BODILESS or length == b"0":
-            self._state = _State.DONE
+            self._state = _DONE
         elif head.is_chunked:
-            self._state, self._chunks = _State.CHUNKED, ChunkedDecoder()
+            self._state, self._chunks = _CHUNKED, ChunkedDecoder()
         elif length:
-            self._state, self._remaining = _State.LENGTH, int(length)
+            self._state, self._remaining = _LENGTH, int(length)
         else:
-            self._state, self._keeps_open = _State.UNTIL_CLOSE, False
+            self._state, self._keeps_open = _UNTIL_CLOSE, False
 
     def _receive_content(self, data: bytes) -> bytes:
-        if self._state is _State.LENGTH:
+        if self._state is _LENGTH:
             if len(data) > self._remaining:
                 raise ProtocolError(502, "the upstream sends more than the length that it announced")
             self._remaining -= len(data)
             if not self._remaining:
-                self._state = _State.DONE
+                self._state = _DONE
             return data
-        if self._state is _State.CHUNKED:
+        if self._state is _CHUNKED:
             content = self._chunks.receive(data)
             if self._chunks.is_done:
-                self._state = _State.DONE
+                self._state = _DONE
                 self._trailers = self._chunks.trailers
                 data = self._chunks.rest
             else:
                 return content
         else:
             content = b""
-        if self._state is not _State.DONE:
+        if self._state is not _DONE:
             return data
         if data:
             raise ProtocolError(502, "the upstream sends more than its answer")
@@ -195,7 +200,7 @@ class _Fields:
         """Take a field."""
         name, value = _split_line(line)
         if name == b"content-length":
-            if not _LENGTH.fullmatch(value) or (self.length and self.length != value):
+            if not _NUMBER.fullmatch(value) or (self.length and self.length != value):
                 raise ProtocolError(502, f"the upstream's Content-Length {value[:40]!r} is not one number")
             self.length = value
         elif name == b"transfer-encoding":

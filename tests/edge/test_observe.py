@@ -26,7 +26,8 @@ from edge.dispatch.sides import Client
 from edge.errors import ConfigError
 from edge.http.events import RequestHead
 from edge.http.fields import TRACE
-from edge.observe import FLUSH_COUNT, AccessLog, Clock, set_up_logging, wants_colors, wants_json
+from edge.observe import FLUSH_COUNT, OWN, AccessLog, Clock, set_up_logging, wants_colors, wants_json
+from edge_backend import wire
 
 NOW = 1_700_000_000.123
 
@@ -253,7 +254,14 @@ def test_clock_gives_the_texts_of_the_second() -> None:
     made = clock()
     assert made.date == b"Tue, 14 Nov 2023 22:13:20 GMT"
     assert made.stamp == b"2023-11-14T22:13:20.123Z"
-    assert made.own_fields == b"date: Tue, 14 Nov 2023 22:13:20 GMT\r\nserver: edge\r\nx-request-id: "
+    date = b"date: Tue, 14 Nov 2023 22:13:20 GMT\r\n"
+    assert made.lines == {
+        0: date + b"server: edge\r\nx-request-id: ",
+        wire.HAS_DATE: b"server: edge\r\nx-request-id: ",
+        wire.HAS_SERVER: date + b"x-request-id: ",
+        OWN: b"x-request-id: ",
+    }
+    assert made.fields[wire.HAS_DATE] == [b"server", b"edge"]
 
 
 def test_clock_moves_the_stamp_within_a_second_and_the_date_from_second_to_second() -> None:
