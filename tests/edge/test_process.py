@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -14,17 +14,20 @@ import trustme
 
 from edge.config import build_settings
 from edge.config_listen import ListenSettings
+from edge.dispatch.links import Place
 from edge.net.address import UnixAddress
 from edge.net.listener import Listener, close_listeners, open_listeners, start_listening
 from edge.orders import Orders
-from edge.process import EdgeProcess
+from edge.process import HANGS, EdgeProcess
 from edge.tls.contexts import HTTP1_ONLY, MemoryCertificate, TlsServer
 from edge.tls.guards import Guard
 from edge.upstream.trust import UpstreamTrust
+from edge_backend import wire
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 DEADLINE = 20.0
 PAUSE = 0.005
+NOBODY: Mapping[str, Place] = {}
 
 
 class Running:
@@ -60,8 +63,14 @@ def short_folder() -> Iterator[Path]:
         yield Path(path)
 
 
-def run(short_folder: Path, scenario: Callable[[Running], Awaitable[None]], **options: object) -> None:
-    """Run the scenario beside an edge process, which it must bring to its end."""
+def run(
+    short_folder: Path,
+    scenario: Callable[[Running], Awaitable[None]],
+    *,
+    workers: Mapping[str, Place] = NOBODY,
+    **options: object,
+) -> None:
+    """Run the scenario beside an edge process, which it must bring to its end; `workers` is its first order."""
 
     async def both(listeners: list[Listener]) -> None:
         ours, theirs = socket.socketpair()
@@ -72,7 +81,7 @@ def run(short_folder: Path, scenario: Callable[[Running], Awaitable[None]], **op
             task = asyncio.create_task(Orders(edge, theirs).run())
             await asyncio.sleep(0)
             running = Running(edge, ours, path, task)
-            running.order(workers={})
+            running.order(workers=workers)
             await scenario(running)
             await asyncio.wait_for(task, DEADLINE)
             # The end of the process would close them.
@@ -156,7 +165,7 @@ def test_order_that_comes_in_pieces_is_obeyed_when_it_is_whole(short_folder: Pat
 def test_edge_connects_to_a_worker_that_starts_late(short_folder: Path) -> None:
     async def scenario(running: Running) -> None:
         path = str(short_folder / "worker.sock")
-        running.order(workers={"3": ("*/", path, 0, False)})
+        running.order(workers={"3": Place("*/", path, 0, is_ready=False)})
         connected: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
         await asyncio.sleep(0)
         server = await asyncio.start_unix_server(lambda reader, writer: connected.put_nowait(writer), path)
@@ -169,6 +178,42 @@ def test_edge_connects_to_a_worker_that_starts_late(short_folder: Path) -> None:
         await asyncio.sleep(0)
 
     run(short_folder, scenario)
+
+
+def test_edge_listens_when_a_worker_has_answered(short_folder: Path) -> None:
+    path = str(short_folder / "worker.sock")
+
+    async def scenario(running: Running) -> None:
+        connected: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        server = await asyncio.start_unix_server(lambda reader, writer: connected.put_nowait(writer), path)
+        writer = await asyncio.wait_for(connected.get(), DEADLINE)
+        assert not running.edge.servers
+        writer.write(wire.encode_hello(1, 3) + wire.encode_frame(wire.READY, 0, 0))
+        await running.wait(lambda: running.edge.servers)
+        running.order(drain=True)
+        await asyncio.wait_for(running.task, DEADLINE)
+        writer.close()
+        server.close()
+        await asyncio.sleep(0)
+
+    run(short_folder, scenario, workers={"3": Place("*/", path, 0, is_ready=True)})
+
+
+def test_edge_listens_though_a_worker_does_not_answer(short_folder: Path) -> None:
+    async def scenario(running: Running) -> None:
+        await running.wait(lambda: running.edge.servers)
+        running.order(drain=True)
+
+    run(short_folder, scenario, workers={"3": Place("*/", str(short_folder / "none.sock"), 0, is_ready=True)})
+
+
+def test_edge_that_is_told_to_drain_while_it_waits_for_workers_ends(short_folder: Path) -> None:
+    async def scenario(running: Running) -> None:
+        running.order(drain=True)
+        await asyncio.wait_for(running.task, HANGS / 2)
+        assert not running.edge.servers
+
+    run(short_folder, scenario, workers={"3": Place("*/", str(short_folder / "none.sock"), 0, is_ready=True)})
 
 
 def test_sweep_ends_what_is_late(short_folder: Path) -> None:
