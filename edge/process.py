@@ -273,7 +273,7 @@ class EdgeProcess:
         stood_still, self._swept_at = now - self._swept_at > 4 * SWEEP, now
         self._links.check(now, stood_still=stood_still)
         if self.is_draining:
-            self._links.drain()  # again: WebSockets begin yet, on connections that were accepted before
+            self._close_websockets()  # again: some begin yet, on connections that were accepted before
         if self.settings.timeouts.app:
             self._links.end_late(now, self.settings.timeouts.app)
 
@@ -358,7 +358,7 @@ class EdgeProcess:
         self._links.complete.set()
         for server in self.servers:
             server.close()
-        self._links.drain()
+        self._close_websockets()
         if gently:
             # Another edge would have served what was accepted just now: it is a connection in one of the next turns. If
             # the process stood still, the timer is late too: what had been accepted comes before what it calls soon.
@@ -368,6 +368,11 @@ class EdgeProcess:
         for connection in list(self.connections):
             connection.drain()
         self._settle()
+
+    def _close_websockets(self) -> None:
+        self._links.drain()
+        for upstream in self._upstreams:
+            upstream.drain()
 
     def stop(self) -> None:
         """End now."""

@@ -13,10 +13,13 @@ from edge.dispatch.exchange import Exchange
 from edge.http.events import ProtocolError
 from edge.http.websocket import accept_key
 from edge.upstream.answer import AnswerHead, AnswerReader
+from edge.upstream.frames import CLOSE, FrameEnds
 from edge.upstream.request import encode_chunk, encode_request, is_chunked
 from edge_backend import wire
 
 _ACCEPT: Final = b"sec-websocket-accept"
+# What both ends of a WebSocket may take to end it when they are told to; as long as a worker waits.
+CLOSE_TIMEOUT: Final = 10.0
 
 
 class Owner(Protocol):
@@ -59,6 +62,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_full = False  # the upstream does not take what is written
         self._has_answered = False
         self._key = b""
+        self._frames: FrameEnds | None = None  # of a WebSocket that is open
+        self._is_leaving = False
+        self._closed_at = 0.0  # when the WebSocket's client was told to close it
         self._window = 0
         self._owed = 0
         self._waits_since = 0.0  # for the first byte of an answer, or for the next one
@@ -109,6 +115,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._break()
         return False
 
+    def drain(self) -> None:
+        """The edge is going away: close the WebSocket, if there is one, as workers do."""
+        self._is_leaving = True
+        exchange = self._exchange
+        if exchange is not None and self._frames is not None and self._frames.is_between:
+            self._say_close(exchange)
+
     def close(self) -> None:
         """End it: nothing runs on it."""
         self._transport.close()
@@ -116,6 +129,11 @@ class UpstreamConnection(asyncio.Protocol):
     def check(self, now: float, response_timeout: float, idle_timeout: float) -> None:
         """Give up on an upstream that does not answer in time, or does not go on with an answer."""
         exchange = self._exchange
+        if exchange is not None and self._closed_at and now - self._closed_at > CLOSE_TIMEOUT:
+            self._exchange = None
+            self._break()
+            exchange.receive_data(wire.END, b"")
+            return
         if exchange is None or self._is_full or self._window <= 0:
             return  # the time is somebody else's
         waited = now - self._waits_since
@@ -186,6 +204,12 @@ class UpstreamConnection(asyncio.Protocol):
         self._owner.succeeded()
 
     def _pass_on(self, exchange: Exchange, head: AnswerHead | None, content: bytes) -> None:
+        if head is not None and head.status == 101:
+            self._frames = FrameEnds()
+            exchange.respond(head.status, head.length, _without_accept(head.fields), head.flags, b"")
+        if self._frames is not None:
+            self._pass_frames(exchange, self._frames, content)
+            return
         is_end = self._reader.is_done
         self._window -= len(content)
         if is_end:
@@ -195,14 +219,33 @@ class UpstreamConnection(asyncio.Protocol):
         trailers = self._reader.trailers
         flags = wire.END if is_end and not trailers else 0
         if head is not None:
-            fields = list(head.fields) if head.status != 101 else _without_accept(head.fields)
-            exchange.respond(head.status, head.length, fields, flags | head.flags, content)
+            exchange.respond(head.status, head.length, list(head.fields), flags | head.flags, content)
         elif content or flags:
             exchange.receive_data(flags, content)
         if trailers and exchange.link is self:
             exchange.receive_trailers(b"\n".join(trailers))
         if is_end and not self._is_lost:
             self._end()
+
+    def _pass_frames(self, exchange: Exchange, frames: FrameEnds, content: bytes) -> None:
+        """Pass bytes of a WebSocket on; when the edge is going away, those of the frame under way, and then Close."""
+        at, size = 0, len(content)
+        while at < size and not (self._is_leaving and frames.is_between):
+            at = frames.take(content, at)
+        self._window -= at  # nobody gets the rest
+        if self._window <= 0:
+            self._transport.pause_reading()
+        if at:
+            exchange.receive_data(0, content if at == size else content[:at])
+        if self._is_leaving and frames.is_between:
+            self._say_close(exchange)
+
+    def _say_close(self, exchange: Exchange) -> None:
+        """Tell the client to close. Its answer ends the WebSocket at the server, too."""
+        if not self._closed_at and exchange.link is self:
+            self._closed_at = monotonic()
+            self._window -= len(CLOSE)
+            exchange.receive_data(0, CLOSE)
 
     def _end(self) -> None:
         """The answer is whole: the connection is free, or of no use any more."""

@@ -117,6 +117,11 @@ class Upstream:
                 del self._waiting[waiting.exchange]
                 waiting.exchange.queue_timed_out()
 
+    def drain(self) -> None:
+        """The edge is going away: have the WebSockets closed."""
+        for server in self._servers:
+            server.drain()
+
     def report(self) -> dict[str, Any]:
         """What an operator asks of each server."""
         now = monotonic()
@@ -295,6 +300,11 @@ class _Server:
             connection.check(now, plan.response_timeout, plan.idle_timeout)
         for connection in [item for item in self._idle if item.idle_since + plan.keepalive_timeout < now]:
             connection.close()
+
+    def drain(self) -> None:
+        """Have the WebSockets closed."""
+        for connection in list(self.busy):
+            connection.drain()
 
     def close(self) -> None:
         """Hang up on everything."""

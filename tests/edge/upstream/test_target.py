@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ from time import monotonic
 import trustme
 
 from edge.http.websocket import accept_key
+from edge.upstream.connection import CLOSE_TIMEOUT
+from edge.upstream.frames import CLOSE
 from edge_backend import wire
 from edge_certs.trust.store import TrustStore
 from edge_certs.x509 import parse_chain
@@ -195,6 +198,106 @@ async def test_websocket_is_carried_both_ways(servers: Servers, case: MakeCase) 
     item.feed(b"ping", False)
     await until(lambda: ("finished",) in of.client.calls)
     assert b"".join(call[1] for call in of.client.calls if call[0] == "data") == b"<ping>"
+
+
+async def shake_hands(servers: Servers, reader: asyncio.StreamReader) -> bytes:
+    """Read a handshake; return its answer."""
+    head = await servers.read_head(reader)
+    key = head.partition(b"sec-websocket-key: ")[2].partition(b"\r\n")[0]
+    return b"HTTP/1.1 101 x\r\nsec-websocket-accept: %b\r\n\r\n" % accept_key(key)
+
+
+def data_of(client: MemoryClient) -> bytes:
+    """Return the bytes that a client has got on its WebSocket."""
+    return b"".join(call[1] for call in client.calls if call[0] == "data")
+
+
+@with_servers
+async def test_what_a_server_says_with_its_handshake_reaches_the_client(servers: Servers, case: MakeCase) -> None:
+    async def socket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await shake_hands(servers, reader) + b"\x81\x05hello")
+        await reader.read()
+
+    of = case(await servers.add(socket))
+    of.submit(upgrade=b"key of the client")
+    await until(lambda: data_of(of.client) == b"\x81\x05hello")
+    assert [call[0] for call in of.client.calls if call[0] != "want"] == ["upgrade", "data"]
+
+
+CLIENTS_CLOSE = b"\x88\x82\0\0\0\0\x03\xf4"
+
+
+@with_servers
+async def test_websocket_is_closed_with_1012_between_two_frames_when_the_edge_goes_away(
+    servers: Servers, case: MakeCase
+) -> None:
+    proceed, got = asyncio.Event(), bytearray()
+
+    async def socket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await shake_hands(servers, reader) + b"\x81\x05hel")
+        await proceed.wait()
+        writer.write(b"lo\x81\x03too")
+        got.extend(await reader.readexactly(len(CLIENTS_CLOSE)))
+        writer.write(b"\x88\x02\x03\xf4")
+
+    of = case(await servers.add(socket))
+    item = of.submit(upgrade=b"key of the client")
+    await until(lambda: data_of(of.client) == b"\x81\x05hel")
+    of.upstream.drain()
+    assert data_of(of.client) == b"\x81\x05hel"
+    proceed.set()
+    await until(lambda: data_of(of.client) == b"\x81\x05hello" + CLOSE)
+    of.upstream.drain()  # once is enough
+    item.feed(CLIENTS_CLOSE, False)
+    await until(lambda: ("finished",) in of.client.calls)
+    assert (bytes(got), data_of(of.client)) == (CLIENTS_CLOSE, b"\x81\x05hello" + CLOSE)
+    await until(lambda: of.row()["connections"] == 0)
+
+
+@with_servers
+async def test_websocket_that_begins_when_the_edge_goes_away_is_closed_at_once(
+    servers: Servers, case: MakeCase
+) -> None:
+    proceed = asyncio.Event()
+
+    async def socket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answer = await shake_hands(servers, reader)
+        await proceed.wait()
+        writer.write(answer)
+        await reader.read()
+
+    of = case(await servers.add(socket))
+    of.submit(upgrade=b"key of the client")
+    await until(lambda: of.row()["in_flight"] == 1)
+    of.upstream.drain()
+    proceed.set()
+    await until(lambda: data_of(of.client) == CLOSE)
+
+
+@with_servers
+async def test_websocket_that_nobody_closes_is_ended_in_the_end(servers: Servers, case: MakeCase) -> None:
+    ended = asyncio.Event()
+
+    async def socket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # More than the window holds: what nobody gets any more must not fill it.
+        writer.write(await shake_hands(servers, reader) + b"\x81\x7e\xff\xff" + b"x" * 65535)
+        with contextlib.suppress(ConnectionError):
+            while not ended.is_set():
+                writer.write(b"\x81\x7e\xff\xff" + b"x" * 65535)
+                await writer.drain()
+        ended.set()
+
+    of = case(await servers.add(socket))
+    of.submit(upgrade=b"key of the client")
+    await until(lambda: data_of(of.client) != b"")
+    of.upstream.drain()
+    await until(lambda: data_of(of.client)[-4:] == CLOSE)
+    of.upstream.sweep(monotonic() + CLOSE_TIMEOUT - 1)
+    assert ("finished",) not in of.client.calls
+    of.upstream.sweep(monotonic() + CLOSE_TIMEOUT + 1)
+    assert ("finished",) in of.client.calls
+    await ended.wait()
+    await until(lambda: of.row()["connections"] == 0)
 
 
 @with_servers
