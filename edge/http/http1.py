@@ -305,5 +305,5 @@ class Http1Connection:
 
     @property
     def request_is_complete(self) -> bool:
-        """True when all of the request under way has been read."""
-        return self.state is State.ANSWER
+        """True when all of the request under way has been read; what comes on a WebSocket is none of it."""
+        return self.state is _ANSWER or self.state is State.UPGRADED

@@ -28,6 +28,10 @@ from edge_backend import wire
 P = ParamSpec("P")
 
 GET = b"GET /a HTTP/1.1\r\nHost: localhost\r\n\r\n"
+HANDSHAKE = (
+    b"GET /a HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
 POST = b"POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
 
 
@@ -208,6 +212,22 @@ def test_each_piece_of_content_gives_new_time() -> None:
     first = scene.stream.deadline
     scene.stream.data_received(b"a")
     assert scene.stream.deadline > first
+
+
+@in_loop
+async def test_websocket_that_had_to_wait_for_us_has_all_the_time_afterwards() -> None:
+    scene = Scene()
+    link = scene.add_worker()
+    scene.stream.data_received(HANDSHAKE)
+    link.data_received(wire.encode_frame(wire.RESPONSE, 0, 1, b"101\n", b""))
+    scene.stream.data_received(bytes(2 * wire.INITIAL_WINDOW))
+    assert not scene.client.is_reading_now
+    link.data_received(wire.encode_window(1, 2 * wire.INITIAL_WINDOW))
+    assert scene.client.is_reading_now
+    assert scene.stream.deadline == NEVER
+    scene.connection.sweep(monotonic() + RATE_GRACE + 1000)
+    scene.stream.data_received(b"\x81\x00")
+    assert (scene.client.ended, scene.stream.phase) == ("", Phase.ANSWER)
 
 
 # Closing.
