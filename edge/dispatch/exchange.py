@@ -142,10 +142,12 @@ class Exchange:
         """One that is no worker gets it, with the head's content: `head.body` is what came with it.
 
         Return how many bytes of the answer it may send before `open_window`. It answers as a worker does, by the
-        `receive_*` methods. `pour` is next unless the head is complete.
+        `receive_*` methods. `pour` is next unless the head is complete; of a WebSocket, nothing comes before credit.
         """
         self._window = self._client.answer_window
         self._take_up(link, request)
+        if self.head.upgrade:
+            self._credit = 0  # whoever has not accepted it would take its bytes for another request
         return self._window
 
     def _take_up(self, link: Link, request: bytes) -> None:
@@ -394,12 +396,10 @@ class Exchange:
 
         The sweep asks; that is when the end of content that came after the head is put down.
         """
-        if self.answered or self.link is None:
+        if self.answered or self.link is None or not (self.head.complete or self._ended):
             return False
         if self.head.complete:
             return self.sent_at + limit < now
-        if not self._ended:
-            return False
         self._whole_at = self._whole_at or now
         return self._whole_at + limit < now
 

@@ -101,7 +101,8 @@ class Gate:
 
     def _release(self, finder: Finder, exchange: Exchange, request: bytes) -> None:
         """Send what has waited on its way; who cannot go gets its answer."""
-        exchange.gather()
+        if not exchange.head.upgrade:  # bytes of a WebSocket are no content
+            exchange.gather()
         exchange.ready_at = monotonic()
         try:
             if finder is self:

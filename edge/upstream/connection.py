@@ -207,6 +207,7 @@ class UpstreamConnection(asyncio.Protocol):
         if head is not None and head.status == 101:
             self._frames = FrameEnds()
             exchange.respond(head.status, head.length, _without_accept(head.fields), head.flags, b"")
+            self._give_credit(wire.INITIAL_WINDOW)
         if self._frames is not None:
             self._pass_frames(exchange, self._frames, content)
             return

@@ -222,6 +222,27 @@ def test_answer_with_another_behind_it_is_never_another_clients(
     assert [request.brief for request in upstream.take()] == [f"GET /{name}", "GET /probe", "GET /probe"]
 
 
+def test_bytes_of_a_websocket_that_nobody_has_accepted_are_no_request(
+    server: Server, upstream: RawUpstream, authority: Authority
+) -> None:
+    with Http2Client(server, authority) as client:
+        number = client.begin_with(
+            [
+                (b":method", b"CONNECT"),
+                (b":protocol", b"websocket"),
+                (b":scheme", b"https"),
+                (b":authority", b"localhost"),
+                (b":path", b"/ws"),
+                (b"sec-websocket-version", b"13"),
+            ],
+            end=False,
+        )
+        client.send(number, SECOND)
+        assert client.wait_head(number).body != b"okok"
+        assert client.ask("/probe").body == b"ok"
+    assert [request.brief for request in upstream.take()] == ["GET /ws", "GET /probe"]
+
+
 def test_client_that_dawdles_holds_no_connection_to_the_upstream(
     server: Server, upstream: RawUpstream, context: ssl.SSLContext
 ) -> None:

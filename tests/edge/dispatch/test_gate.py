@@ -108,6 +108,18 @@ def test_content_that_was_whole_meanwhile_goes_in_one_piece(tmp_path: object) ->
     assert (item.head.body, item.head.complete, item.link) == (b"one two", True, scene.target)
 
 
+def test_bytes_of_a_websocket_wait_until_it_is_accepted(tmp_path: object) -> None:
+    scene = Scene(tmp_path)
+    scene.gate.obey(PAUSED)
+    _, item = scene.send(complete=False, upgrade=b"key")
+    item.feed(b"early", False)
+    scene.gate.obey(OPEN)
+    item.pour()
+    assert (item.link, item.head.body, scene.target.calls) == (scene.target, b"", [])
+    item.receive_credit(100)
+    assert scene.target.calls == [("content", b"early", False)]
+
+
 def test_content_that_its_target_wants_whole_is_gathered_after_the_gate(tmp_path: object) -> None:
     scene = Scene(tmp_path, holding=Holding(all=True))
     scene.gate.obey(PAUSED)
