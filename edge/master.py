@@ -180,11 +180,11 @@ class Master:
 
     def _do_due(self) -> None:
         now = time.monotonic()
+        if not self._reloads and self._edges.are_all_new:
+            self._workers.keep_only(self._settings.applications)  # first: what they do then is due now
         self._workers.do_due(now)
         self._edges.do_due(now)
         self._keeper.due(now)
-        if not self._reloads and self._edges.are_all_new:
-            self._workers.keep_only(self._settings.applications)
         if self._replies and self._edges.have_taken_over:
             for reply in self._replies:
                 reply.send(workers=self._workers.total)

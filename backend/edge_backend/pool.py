@@ -203,7 +203,7 @@ class Pool:
         `at_once`: the workers there are get nothing new from now on, so that requests wait for the new ones.
         """
         self._before = self.rules, self.size
-        if rules.size != self.rules.size:
+        if rules.size != self.rules.size or not self.size:  # 0: it was to end, and is wanted again
             self.size = rules.size
         self.rules = rules
         if not self._is_settled:

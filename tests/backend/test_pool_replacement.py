@@ -180,6 +180,19 @@ def test_reload_brings_new_rules_which_go_when_it_is_given_up() -> None:
     assert (pool.size, pool.rules.max_requests) == (3, 5)
 
 
+def test_pool_that_was_to_end_is_wanted_again_by_a_reload() -> None:
+    pool = started(2)
+    pool.resize(0)
+    assert pool.due(0) == [Drain(0, "0 workers are enough"), Drain(1, "0 workers are enough")]
+    pool.reload(pool.rules)
+    [number] = spawned(pool.due(0))
+    pool.exited(number, 0, "exit code 1")
+    assert run(pool, 0) == [Settled(1, f"worker {number} ended before it was ready: exit code 1")]
+    pool.reload(pool.rules)
+    assert run(pool, 0)[-1] == Settled(2, "")
+    assert len(pool.ready_numbers) == 2
+
+
 def test_reload_does_not_wait_for_a_crash_loop() -> None:
     pool = started(1, max_crashes=50)
     for number in range(12):

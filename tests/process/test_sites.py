@@ -314,6 +314,39 @@ def test_websocket_that_begins_at_an_edge_that_goes_away_is_closed_with_1012(
             assert client.receive_rest() == b""
 
 
+ENDS_SLOWLY = """
+import asyncio, os
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        open("ending", "w").close()
+        while not os.path.exists("end"):
+            await asyncio.sleep(0.01)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"other"})
+"""
+
+
+def test_site_that_comes_back_while_its_workers_end_is_served(tmp_path: Path) -> None:
+    write_apps(tmp_path, "shop")
+    (tmp_path / "other.py").write_text(ENDS_SLOWLY)
+    with serving_file(tmp_path, TWO) as server:
+        try:
+            (tmp_path / "edge.toml").write_text(ONE)
+            assert reload(tmp_path) == ""
+            wait_until((tmp_path / "ending").exists, "the workers of the site that has gone end")
+            (tmp_path / "edge.toml").write_text(TWO)
+            assert reload(tmp_path) == ""
+            assert get(server, host="b.example") == ["200", "other"]
+        finally:
+            (tmp_path / "end").touch()
+
+
 def test_reload_without_any_application_is_over_when_edges_have_it(tmp_path: Path) -> None:
     text = '[[site]]\n[[site.route]]\npath = "/"\nredirect = "/old"\n'
     with serving_file(tmp_path, text) as server:
