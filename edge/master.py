@@ -382,7 +382,9 @@ class Master:
 
     def _take_over(self) -> None:
         """Tell the predecessor, if there is one, as soon as everything serves here."""
-        if self._predecessor is None or not (self._edges.are_all_serving and self._workers.are_all_ready):
+        if self._predecessor is None or self._stop_signals:
+            return
+        if not (self._edges.are_all_serving and self._workers.are_all_ready):
             return
         predecessor, self._predecessor = self._predecessor, None
         self._run_dir.take()
@@ -419,6 +421,7 @@ class Master:
     def _drain(self) -> None:
         """Let edges finish, then workers; the drain timeout and a second signal cut it short."""
         self._manager.stopping("ending: what runs is finished")
+        self._upgrade.give_up()
         self._workers.stop()
         self._edges.stop()
         signals = 1

@@ -77,6 +77,16 @@ class Upgrade:
         if self._under_way is not None:
             self._under_way[0].control.close()
 
+    def give_up(self) -> None:
+        """Have a new master that is not ready end, without waiting for it: the server is to stop."""
+        if self._under_way is None or self._under_way[0].is_ready:
+            return
+        successor, reply = self._under_way
+        self._selector.unregister(successor.control)
+        successor.terminate()
+        if reply is not None:
+            reply.refuse("upgrade given up: the server is ending")
+
     def end(self) -> None:
         """End a new master that is not ready: the server is to stop."""
         if self._under_way is not None and not self._under_way[0].is_ready:
@@ -103,6 +113,7 @@ class Successor:
     def __init__(self, listeners: Sequence[Listener], environ: Mapping[str, str], folder: str | None = None) -> None:
         self.control, theirs = socket.socketpair()
         self.is_ready = False
+        self._is_told = False  # to end
         with theirs:
             handed = {
                 "control": theirs.fileno(),
@@ -130,10 +141,16 @@ class Successor:
         self.is_ready = data == b"ready\n"
         return self.is_ready
 
+    def terminate(self) -> None:
+        """Tell it to end, once: a second signal would cut off what runs there."""
+        if not self._is_told:
+            self._is_told = True
+            self._process.terminate()
+
     def end(self, timeout: float) -> None:
         """End one that is not ready: the server is to stop, or it has failed."""
         self.control.close()
-        self._process.terminate()
+        self.terminate()
         try:
             self._process.wait(timeout)
         except subprocess.TimeoutExpired:

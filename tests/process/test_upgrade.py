@@ -87,6 +87,22 @@ def test_second_upgrade_at_once_is_refused_and_a_stop_ends_both(tmp_path: Path) 
         assert not [pid for pid in children if is_running(pid)]
 
 
+def test_stop_during_an_upgrade_ends_the_new_server_and_finishes_what_runs(tmp_path: Path) -> None:
+    with serving(tmp_path, APPLICATION) as server, RawClient(server.port) as client:
+        client.send(b"POST /gate HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        wait_until((tmp_path / "notes").exists, "the application has the request")
+        before = set(server.children())
+        (tmp_path / "application.py").write_text("import time; open('began', 'w'); time.sleep(60)")
+        server.process.send_signal(signal.SIGUSR2)
+        wait_until((tmp_path / "began").exists, "the new version starts")
+        [successor] = set(server.children()) - before
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not is_running(successor), "the new server has ended")
+        (tmp_path / "open").touch()
+        assert client.receive_response()[0] == 200
+        assert server.wait_end() == 0
+
+
 def test_unix_socket_is_handed_on_and_removed_at_the_end(tmp_path: Path, short_folder: Path) -> None:
     path = short_folder / "edge.sock"
     with running(tmp_path, APPLICATION, "--bind", f"unix:{path}") as server:
