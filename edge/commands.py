@@ -20,10 +20,14 @@ Do = Callable[[str, dict[str, Any], Reply], None]
 
 
 class Commands:
-    """Does commands: those on workers and the gate here, and `own`, which are the master's. `gate` is as it was set."""
+    """Does commands: those on workers and the gate here, and `own`, which are the master's. `gate` is as it was set.
 
-    def __init__(self, workers: Pools, edges: Edges, own: Mapping[str, Do]) -> None:
+    `is_upgrading` tells whether another server is about to take over; it would not know of the gate.
+    """
+
+    def __init__(self, workers: Pools, edges: Edges, own: Mapping[str, Do], is_upgrading: Callable[[], bool]) -> None:
         self.gate = GateState()
+        self._is_upgrading = is_upgrading
         self._workers = workers
         self._edges = edges
         gates = dict.fromkeys(("pause", "resume", "maintenance"), self._set_gate)
@@ -44,10 +48,16 @@ class Commands:
 
     def _set_gate(self, name: str, arguments: dict[str, Any], reply: Reply) -> None:
         try:
-            self.gate = parse_command(name, arguments)
+            gate = parse_command(name, arguments)
         except ConfigError as error:
             reply.refuse(f"{name}: {error}")
             return
+        if gate.mode != "open" and self._is_upgrading():
+            reply.refuse(
+                f"{name}: an upgrade is under way, and the new server would let requests through; try again later"
+            )
+            return
+        self.gate = gate
         self._edges.order(gate=self.gate.order)
         logger.info("%s", self.gate.describe() or "requests are let through")
         reply.send(mode=self.gate.mode)

@@ -116,9 +116,9 @@ class Master:
                 "status": lambda name, arguments, reply: self._inquiry.begin(reply, time.monotonic()),
                 "reload": lambda name, arguments, reply: self._reload(reply),
                 "upgrade": lambda name, arguments, reply: self._begin_upgrade(reply),
-                "drain": self._end_asked,
-                "stop": self._end_asked,
+                **dict.fromkeys(("drain", "stop"), self._end_asked),
             },
+            lambda: self._upgrade.is_under_way,
         )
         self._control = ControlServer(parts.run_dir.path, self._selector, self._commands.do)
         self._reloads: dict[int, tuple[Reading, Reply | None]] = {}
@@ -382,9 +382,8 @@ class Master:
 
     def _take_over(self) -> None:
         """Tell the predecessor, if there is one, as soon as everything serves here."""
-        if self._predecessor is None or self._stop_signals:
-            return
-        if not (self._edges.are_all_serving and self._workers.are_all_ready):
+        is_complete = self._edges.are_all_serving and self._workers.are_all_ready
+        if self._predecessor is None or self._stop_signals or not is_complete:
             return
         predecessor, self._predecessor = self._predecessor, None
         self._run_dir.take()

@@ -75,12 +75,15 @@ def test_new_version_that_does_not_start_leaves_the_old_one(tmp_path: Path) -> N
         assert upgraded(tmp_path, server) != server.process.pid
 
 
-def test_second_upgrade_at_once_is_refused_and_a_stop_ends_both(tmp_path: Path) -> None:
+def test_what_an_upgrade_would_undo_is_refused_meanwhile_and_a_stop_ends_both(tmp_path: Path) -> None:
     with serving(tmp_path, APPLICATION) as server:
         (tmp_path / "application.py").write_text("import time; open('began', 'w'); time.sleep(60)")
         server.process.send_signal(signal.SIGUSR2)
         wait_until((tmp_path / "began").exists, "the new version starts")
         assert "another one is under way" in edge(tmp_path, "upgrade", code=1)
+        for command in (("pause",), ("maintenance", "on")):
+            assert "an upgrade is under way" in edge(tmp_path, *command, code=1)
+        assert edge(tmp_path, "resume").startswith("resumed")
         children = server.children()
         assert len(children) == 3  # an edge, a worker, and the new master
         assert server.stop() == 0
