@@ -122,6 +122,11 @@ class UpstreamConnection(asyncio.Protocol):
         if exchange is not None and self._frames is not None and self._frames.is_between:
             self._say_close(exchange)
 
+    @property
+    def is_closing(self) -> bool:
+        """True if it can carry nothing more: `lost` follows."""
+        return self._transport.is_closing()
+
     def close(self) -> None:
         """End it: nothing runs on it."""
         self._transport.close()
@@ -138,7 +143,7 @@ class UpstreamConnection(asyncio.Protocol):
             return  # the time is somebody else's
         waited = now - self._waits_since
         if self._has_answered:
-            if idle_timeout and waited > idle_timeout and exchange.status != 101:
+            if idle_timeout and waited > idle_timeout and self._frames is None:
                 self._give_up(exchange, 502, f"nothing more of the upstream's answer within {idle_timeout:g} s")
         elif self._is_sent and response_timeout and waited > response_timeout:
             self._give_up(exchange, 504, f"no answer of the upstream within {response_timeout:g} s")
@@ -178,6 +183,9 @@ class UpstreamConnection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         self._owner.lost(self)
         if exchange is None or exchange.link is not self:
+            return
+        if self._frames is not None and exc is None:
+            exchange.receive_data(wire.END, b"")  # its client had ended it
             return
         how = "broke the connection" if exc is not None else "closed the connection"
         if self._has_answered:
@@ -253,8 +261,10 @@ class UpstreamConnection(asyncio.Protocol):
         if self._reader.can_be_reused and self._is_sent and not self._is_full:
             self.idle_since = monotonic()
             self._owner.done(self)
-        else:
+        elif self._is_sent and not self._is_full:
             self._transport.close()
+        else:
+            self._transport.abort()  # nobody is to take the rest of the request, however long that would be
 
     def _give_up(self, exchange: Exchange, status: int, reason: str) -> None:
         self._exchange = None

@@ -184,6 +184,29 @@ async def test_answer_before_the_content_is_whole_ends_the_connection(servers: S
 
 
 @with_servers
+async def test_content_that_the_server_never_takes_does_not_outlive_its_answer(
+    servers: Servers, case: MakeCase
+) -> None:
+    gate, ended = asyncio.Event(), asyncio.Event()
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await servers.read_head(reader)
+        await gate.wait()
+        writer.write(b"HTTP/1.1 413 \r\ncontent-length: 0\r\n\r\n")
+        await ended.wait()
+
+    of = case(await servers.add(refuse))
+    item = of.submit(b"POST", length=1 << 30, complete=False)
+    await until(lambda: item.link is not None)
+    while item.link is not None and not item.link._is_full:  # type: ignore[attr-defined]
+        item.feed(bytes(wire.MAX_DATA), False)
+        await asyncio.sleep(0)
+    gate.set()
+    await until(lambda: ("finished",) in of.client.calls and of.row()["connections"] == 0)
+    ended.set()
+
+
+@with_servers
 async def test_websocket_is_carried_both_ways(servers: Servers, case: MakeCase) -> None:
     async def socket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await servers.read_head(reader)
@@ -316,6 +339,25 @@ async def test_websocket_whose_client_ends_it_ends_at_the_server(servers: Server
     await of.wait(1)
     item.feed(b"bye", True)
     await ended.wait()
+
+
+@with_servers
+async def test_websocket_over_http_2_that_its_client_ends_ends_cleanly_and_may_be_silent(
+    servers: Servers, case: MakeCase
+) -> None:
+    async def socket(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await shake_hands(servers, reader))
+        assert await reader.read() == CLIENTS_CLOSE
+
+    of = case(await servers.add(socket), idle_timeout=60.0)
+    item = of.submit(upgrade=b"key of the client")
+    await of.wait(1)
+    item.status = 200  # as HTTP/2 says it
+    of.upstream.sweep(monotonic() + 61.0)
+    assert [call for call in of.client.calls if call[0] != "want"] == []
+    item.feed(CLIENTS_CLOSE, True)
+    assert await of.wait(2) == [("end", []), ("finished",)]
+    await until(lambda: of.row()["connections"] == 0)
 
 
 @with_servers
