@@ -13,7 +13,7 @@ class ServerState:
     __slots__ = ("busy", "down_until", "failures", "is_ill", "requests")
 
     def __init__(self) -> None:
-        self.busy = 0  # requests that run
+        self.busy = 0  # requests that run, or have a connection made for them
         self.requests = 0
         self.failures: list[float] = []  # when it failed, within the time that counts
         self.down_until = 0.0

@@ -94,7 +94,7 @@ class Upstream:
         connection = server.take()
         if connection is not None:
             server.begin(connection, exchange, request)
-        elif len(self._queue) >= self._queue_limit:
+        elif server.count >= self._plan.max_connections and len(self._queue) >= self._queue_limit:
             raise Overloaded(f"queue full: {len(self._queue)} requests wait for {self.name}")
         else:
             self._place(_Waiting(exchange, request), number)
@@ -104,6 +104,8 @@ class Upstream:
         waiting = self._waiting.pop(exchange, None)
         if waiting is not None:
             waiting.exchange = None
+            if waiting in self._queue:
+                self._queue.remove(waiting)
 
     # The process.
 
@@ -111,11 +113,12 @@ class Upstream:
         """Look at every deadline."""
         for server in self._servers:
             server.sweep(now)
-        while self._queue and (self._queue[0].exchange is None or self._queue[0].since + self._queue_timeout < now):
-            waiting = self._queue.popleft()
+        # Not only the first: one whose connection was lost stands before the others, and has waited less.
+        for waiting in [waiting for waiting in self._queue if waiting.since + self._queue_timeout < now]:
             if waiting.exchange is not None:
-                del self._waiting[waiting.exchange]
-                waiting.exchange.queue_timed_out()
+                exchange = waiting.exchange
+                self.withdraw(exchange)
+                exchange.queue_timed_out()
 
     def drain(self) -> None:
         """The edge is going away: have the WebSockets closed."""
@@ -129,7 +132,7 @@ class Upstream:
             str(address): {
                 "up": server.state.is_up(now),
                 "requests": server.state.requests,
-                "in_flight": server.state.busy,
+                "in_flight": len(server.busy),
                 "connections": server.count,
             }
             for address, server in zip(self._plan.servers, self._servers, strict=True)
@@ -154,11 +157,11 @@ class Upstream:
         """A server has room: give it what waits."""
         while self._queue:
             waiting = self._queue[0]
-            if waiting.exchange is not None and not self._has_room(waiting):
+            number = self._balance.choose(monotonic(), waiting.tried)
+            if number is not None and not self._servers[number].has_room(self._plan.max_connections):
                 return
             self._queue.popleft()
-            if waiting.exchange is not None:
-                self._place(waiting)
+            self._place(waiting, number)
 
     def again(self, exchange: Exchange, number: int, reason: str) -> None:
         """The exchange was sent, and its connection is lost: let another server have it, if that may be."""
@@ -187,16 +190,13 @@ class Upstream:
         elif server.count < self._plan.max_connections:
             self._waiting[exchange] = waiting
             server.count += 1
+            server.state.busy += 1
             self._run(self._connect(waiting, server))
         else:
             self._waiting[exchange] = waiting
             self._queue.appendleft(waiting) if waiting.tried else self._queue.append(waiting)
             return False
         return True
-
-    def _has_room(self, waiting: _Waiting) -> bool:
-        number = self._balance.choose(monotonic(), waiting.tried)
-        return number is None or self._servers[number].has_room(self._plan.max_connections)
 
     def _begin(self, waiting: _Waiting, server: _Server, connection: UpstreamConnection) -> None:
         exchange = waiting.exchange
@@ -212,18 +212,21 @@ class Upstream:
                 connection = await server.connect()
         except (OSError, TimeoutError) as error:
             server.count -= 1
+            server.state.busy -= 1
             how = _reason(error) or f"not within {self._plan.connect_timeout:g} s"
             server.failed(f"cannot connect: {how}")
             waiting.tried.add(server.number)
             exchange = waiting.exchange
             if exchange is None:
-                return
-            if self._balance.choose(monotonic(), waiting.tried) is None:
+                pass  # its client has left
+            elif self._balance.choose(monotonic(), waiting.tried) is None:
                 self._waiting.pop(exchange, None)
                 exchange.refuse(502, f"upstream {server.address}: cannot connect: {how}")
             else:
                 self._place(waiting)
+            self.released()
         else:
+            server.state.busy -= 1
             self._begin(waiting, server, connection)
 
     def _run(self, work: Any) -> None:
@@ -264,7 +267,11 @@ class _Server:
 
     def take(self) -> UpstreamConnection | None:
         """Return a connection that is not used, the one that was used last."""
-        return self._idle.pop() if self._idle else None
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closing:
+                return connection
+        return None
 
     def begin(self, connection: UpstreamConnection, exchange: Exchange, request: bytes) -> None:
         """Send a request."""
@@ -275,7 +282,7 @@ class _Server:
 
     def has_room(self, most: int) -> bool:
         """Tell whether there is a connection for a request, or may be."""
-        return bool(self._idle) or self.count < most
+        return self.count < most or any(not connection.is_closing for connection in self._idle)
 
     async def connect(self) -> UpstreamConnection:
         """Return a new connection.
