@@ -17,7 +17,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from edge.counts import add_up
@@ -136,10 +136,13 @@ class Edges:
         """True if none is left of those that did something else."""
         return not any(edge.is_old for edge in self)
 
-    @property
-    def have_taken_over(self) -> bool:
-        """True if those that did something else, if there are any left, take no more connections."""
-        return self.are_all_serving and all(edge.report.get("draining") for edge in self if edge.is_old)
+    def have_taken_over(self, workers: Collection[int]) -> bool:
+        """True if none sends requests to other workers, and those that did something else take no more connections."""
+        return (
+            self.are_all_serving
+            and all(edge.report.get("draining") for edge in self if edge.is_old)
+            and all(number in workers for edge in self for number in edge.report.get("serving", ()))
+        )
 
     def drain(self, *, gently: bool) -> None:
         """Have all of them take nothing new and end; `gently` if others take the connections that still come."""
@@ -174,7 +177,7 @@ class Edges:
             | {
                 key: value
                 for key, value in edge.report.items()
-                if key not in ("workers", "counts", "draining", "answer")
+                if key not in ("workers", "serving", "counts", "draining", "answer")
             }
             for edge in self
         ]

@@ -185,7 +185,7 @@ class Master:
         self._workers.do_due(now)
         self._edges.do_due(now)
         self._keeper.due(now)
-        if self._replies and self._edges.have_taken_over:
+        if self._replies and self._edges.have_taken_over(self._workers.places()):
             for reply in self._replies:
                 reply.send(workers=self._workers.total)
             self._replies.clear()

@@ -2,10 +2,10 @@
 
 Both are JSON lines. Orders: `workers` (who serves), `certificates` and `guards` (new ones), `gate`, `reopen` (the
 access log), `ask` (a number, for a sign of life), `drain`, `stop`. Twice a second, and at its end, the edge reports if
-anything has changed: `workers` (number: requests so far, requests that run, seconds without a sign of life),
-`connections`, `draining`, `queue`, `tasks`, `answer` (the number that it was asked last), `upstreams` if there are any,
-and for `--metrics` its `counts` (edge/counts.py). When the control socket closes, the master is gone and the edge ends
-too.
+anything has changed: `workers` (number: requests so far, requests that run, seconds without a sign of life), `serving`
+(those of them that get requests), `connections`, `draining`, `queue`, `tasks`, `answer` (the number that it was asked
+last), `upstreams` if there are any, and for `--metrics` its `counts` (edge/counts.py). It reports at once when it has
+left a worker. When the control socket closes, the master is gone and the edge ends too.
 """
 
 from __future__ import annotations

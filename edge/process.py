@@ -155,12 +155,13 @@ class EdgeProcess:
                 await self._links.complete.wait()
 
     async def open(self, swept: Callable[[], None]) -> None:
-        """Take connections, unless it is to end already; `swept` is called after each sweep."""
+        """Take connections, unless it is to end already; `swept` is called after each sweep, or leaving a worker."""
         for upstream in self._upstreams:
             upstream.start()
         if not (self.is_draining or self._drained.is_set()):
             for listener in self._listeners:
                 self.servers.append(await self._listen(asyncio.get_running_loop(), listener))
+        self._links.left = swept
         self._swept_at = time.monotonic()
         self._sweep_later(swept)
 
@@ -306,6 +307,7 @@ class EdgeProcess:
         """Return what the master is told, see edge/orders.py."""
         found: dict[str, Any] = {
             "workers": self._links.report(),
+            "serving": self._links.serving,
             "connections": len(self.connections),
             "draining": self.is_draining,
             "queue": sum(len(dispatcher.queue) for dispatcher in self.dispatchers.values())

@@ -49,7 +49,7 @@ class WorkerLink(asyncio.Protocol):
         self.pinged_at = 0.0  # when the PING left that has no PONG yet; 0: there is none
         self.wants_whole = False  # requests are best sent to it when all of them is here
         self.is_foreign = False  # it does not speak this wire
-        self._is_retired = False
+        self.is_retired = False  # it gets nothing new
         self.is_silent = False
         self._is_greeted = False
         self._on_lost = on_lost
@@ -119,7 +119,7 @@ class WorkerLink(asyncio.Protocol):
 
     def retire(self) -> None:
         """Give the worker nothing new, and hang up when what runs has ended: it waits for that before it ends."""
-        self._is_retired = True
+        self.is_retired = True
         self.dispatcher.remove(self)
         if self.is_ready and not self.streams:
             self.close()
@@ -137,7 +137,7 @@ class WorkerLink(asyncio.Protocol):
             self.is_silent = True
             logger.warning("worker %d: no sign of life for %.1f s; no new requests", self.number, now - self.pinged_at)
             self.dispatcher.remove(self)
-        if self._is_retired:
+        if self.is_retired:
             self.retire()
 
     def end_late(self, now: float, limit: float) -> None:
@@ -202,7 +202,7 @@ class WorkerLink(asyncio.Protocol):
                 raise wire.WireError("READY before HELLO")
             self.is_ready = True
             self.wants_whole = flags & wire.WHOLE != 0
-            if not self._is_retired:
+            if not self.is_retired:
                 self.dispatcher.add(self)
             self._on_ready()
         elif kind == wire.PONG:
@@ -210,5 +210,5 @@ class WorkerLink(asyncio.Protocol):
             if self.is_silent:
                 self.is_silent = False
                 logger.warning("worker %d: shows signs of life again", self.number)
-                if not self._is_retired:
+                if not self.is_retired:
                     self.dispatcher.add(self)

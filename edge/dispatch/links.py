@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from edge.dispatch.dispatcher import Dispatcher
@@ -39,6 +39,7 @@ class WorkerLinks:
         self._are_told = False
         # Set when the master has told who serves, and of each pool that can serve somebody can do so here.
         self.complete = asyncio.Event()
+        self.left: Callable[[], None] = lambda: None  # called when some get nothing new any more
         self._checked_at = time.monotonic()
 
     def use(self, places: Mapping[int, Place]) -> None:
@@ -84,6 +85,11 @@ class WorkerLinks:
         """How many requests the workers of now have had."""
         return sum(link.requests for link in self._links.values())
 
+    @property
+    def serving(self) -> list[int]:
+        """Those that get requests, or would if they showed signs of life."""
+        return [number for number, link in self._links.items() if link.is_ready and not link.is_retired]
+
     def close(self) -> None:
         """Hang up."""
         self._places = {}
@@ -104,9 +110,11 @@ class WorkerLinks:
         places, links = self._places, self._links
         here: set[object] = {link.dispatcher for number, link in links.items() if link.is_ready and number in places}
         awaited = {self._dispatchers[place.pool] for place in places.values() if place.is_ready} - here
-        for number, link in list(links.items()):
-            if number not in places and link.dispatcher not in awaited:
-                link.retire()
+        leaving = [link for number, link in links.items() if number not in places and link.dispatcher not in awaited]
+        for link in leaving:
+            link.retire()
+        if leaving:
+            self.left()
         if not awaited:
             self.complete.set()
 

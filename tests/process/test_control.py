@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -102,6 +103,26 @@ def test_reload_that_cannot_start_leaves_the_old_code_and_says_why(folder: Path)
         (folder / "value").write_text("mended")
         assert control.reload({"EDGE_HOME": str(folder / "home")}) == 1
         assert ask(server.port)[1] == b"mended"
+
+
+def test_reload_is_done_when_edges_have_left_the_old_workers(folder: Path) -> None:
+    with serving(folder, APPLICATION) as server:
+        assert ask(server.port)[1] == b"old"
+        (folder / "value").write_text("new")
+        [edge_process] = server.edges()
+        running = control.find_server({"EDGE_HOME": str(folder / "home")})
+        os.kill(edge_process, signal.SIGSTOP)
+        try:
+            with control.connect(running) as asked:
+                asked.sendall(b'{"command": "reload"}\n')
+                server.wait_error("reload: done, every worker is new")
+                status(folder)  # what the master had to say before it has said by now
+                assert select.select([asked], [], [], 0)[0] == []
+                os.kill(edge_process, signal.SIGCONT)
+                assert json.loads(asked.recv(4096)) == {"ok": True, "workers": 1}
+                assert ask(server.port)[1] == b"new"
+        finally:
+            os.kill(edge_process, signal.SIGCONT)
 
 
 def test_scale_and_its_signals_start_and_end_workers(folder: Path) -> None:

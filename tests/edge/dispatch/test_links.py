@@ -100,12 +100,16 @@ async def test_worker_serves_until_the_one_in_its_place_is_ready_here_too() -> N
     async with scene() as edge:
         old, new, _ = edge.workers
         await edge.begin()
+        left = asyncio.Event()
+        edge.links.left = left.set
         edge.use(new)
         await new.connected.wait()
         await turn()
-        assert edge.serving == [0]
+        assert edge.serving == edge.links.serving == [0]
+        assert not left.is_set()
         await new.serve()
-        await edge.until(lambda: edge.serving == [1])
+        await left.wait()
+        assert edge.serving == edge.links.serving == [1]
         await old.ended.wait()
 
 
