@@ -212,6 +212,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._owner.succeeded()
 
     def _pass_on(self, exchange: Exchange, head: AnswerHead | None, content: bytes) -> None:
+        if head is not None and self._key and 200 <= head.status < 300 and exchange.head.version == b"2":
+            # There, that would accept the WebSocket (RFC 8441 section 5), and the content would be taken for frames.
+            exchange.refuse(502, f"the upstream answers the handshake of a WebSocket with {head.status}")
+            return
         if head is not None and head.status == 101:
             self._frames = FrameEnds()
             exchange.respond(head.status, head.length, _without_accept(head.fields), head.flags, b"")
