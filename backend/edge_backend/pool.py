@@ -202,7 +202,7 @@ class Pool:
         `Settled` comes of `due()` when that is done, or was given up. A size that did not change leaves `resize` alone.
         `at_once`: the workers there are get nothing new from now on, so that requests wait for the new ones.
         """
-        self._before = self.rules, self.size
+        self._before = (self.rules, self.size) if self.generation == self._good_generation else self._before
         if rules.size != self.rules.size or not self.size:  # 0: it was to end, and is wanted again
             self.size = rules.size
         self.rules = rules
@@ -217,8 +217,8 @@ class Pool:
         return self.generation
 
     def resize(self, size: int) -> None:
-        """Keep so many workers from now on."""
-        self.size = size
+        """Keep so many workers from now on, also if a reload is given up."""
+        self.size, self._before = size, (self._before[0], size)
 
     def stop(self) -> None:
         """Start nothing any more."""

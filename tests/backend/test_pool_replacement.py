@@ -180,6 +180,25 @@ def test_reload_brings_new_rules_which_go_when_it_is_given_up() -> None:
     assert (pool.size, pool.rules.max_requests) == (3, 5)
 
 
+def test_reload_that_is_given_up_leaves_the_size_that_was_wished_meanwhile() -> None:
+    pool = started(2)
+    pool.reload(replace(pool.rules, size=1))
+    [number] = spawned(pool.due(0))
+    pool.resize(3)
+    pool.exited(number, 0, "exit code 1")
+    assert (pool.size, pool.rules.size) == (3, 2)
+
+
+def test_reload_that_fails_after_another_that_had_just_begun_goes_back_before_both() -> None:
+    pool = started(2)
+    pool.reload(replace(pool.rules, size=4, max_requests=5))
+    pool.due(0)
+    pool.reload(replace(pool.rules, max_requests=6))
+    [number] = spawned(pool.due(0))
+    pool.exited(number, 0, "exit code 1")
+    assert (pool.generation, pool.size, pool.rules.max_requests) == (0, 2, 0)
+
+
 def test_pool_that_was_to_end_is_wanted_again_by_a_reload() -> None:
     pool = started(2)
     pool.resize(0)
