@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
+import os
 import secrets
 from collections.abc import Iterator, Sequence
 from time import monotonic
@@ -12,7 +14,7 @@ from typing import Final, Protocol, cast
 from edge.dispatch.exchange import Exchange
 from edge.http.events import ProtocolError
 from edge.http.websocket import accept_key
-from edge.upstream.answer import AnswerHead, AnswerReader
+from edge.upstream.answer import MAX_HEAD, AnswerHead, AnswerReader
 from edge.upstream.frames import CLOSE, FrameEnds
 from edge.upstream.request import encode_chunk, encode_request, is_chunked
 from edge_backend import wire
@@ -180,6 +182,8 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_lost = True
+        if exc is not None and not self._has_answered:
+            self._hear_out()
         exchange, self._exchange = self._exchange, None
         self._owner.lost(self)
         if exchange is None or exchange.link is not self:
@@ -204,6 +208,19 @@ class UpstreamConnection(asyncio.Protocol):
         self._settle()
 
     # Below: how.
+
+    def _hear_out(self) -> None:
+        """Take what the upstream said before it hung up on an upload that it does not want.
+
+        Writing fails then while the answer is there unread, and the loop reads no more.
+        """
+        sock = self._transport.get_extra_info("socket")
+        if self._exchange is None or sock is None or self._transport.get_extra_info("ssl_object") is not None:
+            return
+        with contextlib.suppress(OSError):
+            data = os.read(sock.fileno(), MAX_HEAD)
+            if data:
+                self.data_received(data)
 
     def _begin_answer(self, exchange: Exchange, head: AnswerHead) -> None:
         if head.status == 101:

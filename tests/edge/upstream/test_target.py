@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 import ssl
+import struct
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -181,6 +184,26 @@ async def test_answer_before_the_content_is_whole_ends_the_connection(servers: S
     of.submit(b"POST", length=10, complete=False)
     assert [call[:2] for call in await of.wait(2)] == [("response", 413), ("finished",)]
     await until(lambda: of.row()["connections"] == 0)
+
+
+@with_servers
+async def test_answer_of_a_server_that_hangs_up_on_an_upload_is_heard(servers: Servers, case: MakeCase) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await servers.read_head(reader)
+        sock = writer.get_extra_info("socket")
+        # Both are there, the answer and the end by a reset, before the edge looks at either.
+        os.write(sock.fileno(), b"HTTP/1.1 413 \r\ncontent-length: 3\r\n\r\nbig")
+        item.link._transport.pause_reading()  # type: ignore[union-attr]
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        await asyncio.sleep(0)
+        asyncio.get_running_loop().call_soon(item.feed, bytes(1000), False)
+        await until(lambda: of.client.calls != [])
+
+    of = case(await servers.add(refuse))
+    item = of.submit(b"POST", length=1 << 20, complete=False)
+    calls = await of.wait(2)
+    assert [call[:2] for call in calls] == [("response", 413), ("finished",)]
 
 
 @with_servers
