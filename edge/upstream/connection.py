@@ -141,10 +141,13 @@ class UpstreamConnection(asyncio.Protocol):
             self._break()
             exchange.receive_data(wire.END, b"")
             return
-        if exchange is None or self._is_full or self._window <= 0:
+        if exchange is None or self._window <= 0 or (self._is_full and self._has_answered):
             return  # the time is somebody else's
         waited = now - self._waits_since
-        if self._has_answered:
+        if self._is_full:
+            if response_timeout and waited > response_timeout:
+                self._give_up(exchange, 504, f"the upstream takes nothing of the request within {response_timeout:g} s")
+        elif self._has_answered:
             if idle_timeout and waited > idle_timeout and self._frames is None:
                 self._give_up(exchange, 502, f"nothing more of the upstream's answer within {idle_timeout:g} s")
         elif self._is_sent and response_timeout and waited > response_timeout:

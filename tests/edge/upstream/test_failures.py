@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from time import monotonic
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from edge.dispatch.target import Overloaded
 from tests.edge.dispatch.ends import MemoryClient
 from tests.edge.upstream.ends import OK, MakeCase, Servers, until, with_servers
+from tests.ends import turn
 
 
 async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -133,6 +135,31 @@ async def test_server_that_does_not_answer_in_time_is_a_504(servers: Servers, ca
     of.upstream.sweep(monotonic() + 61.0)
     assert of.client.take() == [("refuse", 504, "no answer of the upstream within 60 s", ())]
     await until(lambda: of.row()["connections"] == 0)
+
+
+@with_servers
+async def test_server_that_takes_nothing_of_an_upload_is_a_504(
+    servers: Servers, case: MakeCase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a Unix socket must be short
+    proceed = asyncio.Event()
+
+    async def read_little(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await servers.read_head(reader)
+        await proceed.wait()
+
+    of = case(await servers.add(read_little, path="x"), response_timeout=5.0)
+    item = of.submit(b"POST", length=10**9, complete=False)
+    for _ in range(32):  # 2 MiB: more than the sockets and the reader's buffer hold
+        item.feed(b"x" * 65536, False)
+        await turn()
+    of.upstream.sweep(monotonic() + 4)
+    assert not [call for call in of.client.calls if call[0] == "refuse"]
+    of.upstream.sweep(monotonic() + 6)
+    [refusal] = [call for call in of.client.calls if call[0] == "refuse"]
+    assert refusal[1:3] == (504, "the upstream takes nothing of the request within 5 s")
+    await until(lambda: of.row()["connections"] == 0)
+    proceed.set()
 
 
 @with_servers
