@@ -276,6 +276,8 @@ class Edges:
                 edge.order(drain=True, gently=True)
 
     def _exited(self, edge: Edge) -> None:
+        while edge.read():
+            pass  # what it has reported last may be there unread
         if not edge.is_old and self._count:
             now = time.monotonic()
             self._fork_at = max(now, edge.started_at + EDGE_PACE)

@@ -46,7 +46,7 @@ class WorkerLink(asyncio.Protocol):
         self.slot = slot  # which it takes over from the worker before it, see edge_backend/pool.py
         self.streams: dict[int, Exchange] = {}
         self.is_ready = False
-        self.pinged_at = 0.0  # when the PING left that has no PONG yet; 0: there is none
+        self.pinged_at = 0.0  # since when a PONG is due, or READY of a worker that is known to be; 0: none is
         self.wants_whole = False  # requests are best sent to it when all of them is here
         self.is_foreign = False  # it does not speak this wire
         self.is_retired = False  # it gets nothing new
@@ -129,6 +129,7 @@ class WorkerLink(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Ask the worker's event loop for a sign of life, and take note of how long there was none."""
         if not self.is_ready:
+            self.is_silent = self.pinged_at > 0 and now - self.pinged_at >= SILENCE
             return
         if not self.pinged_at:
             self.pinged_at = now
@@ -201,6 +202,7 @@ class WorkerLink(asyncio.Protocol):
             if not self._is_greeted:
                 raise wire.WireError("READY before HELLO")
             self.is_ready = True
+            self.is_silent, self.pinged_at = False, 0.0
             self.wants_whole = flags & wire.WHOLE != 0
             if not self.is_retired:
                 self.dispatcher.add(self)

@@ -66,9 +66,12 @@ class WorkerLinks:
     def check(self, now: float, *, stood_still: bool) -> None:
         """Ask all for a sign of life; `stood_still`: it was this process that gave none."""
         self._checked_at = now
-        for link in list(self._links.values()):
+        for number, link in list(self._links.items()):
+            place = self._places.get(number)
             if stood_still and link.pinged_at:
                 link.pinged_at = now  # the answer may be there unread
+            elif not link.is_ready and not link.pinged_at and place is not None and place.is_ready:
+                link.pinged_at = now  # it owes READY as it would a PONG: its event loop has come to a stand since
             link.check(now)
 
     def end_late(self, now: float, limit: float) -> None:

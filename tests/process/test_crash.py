@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.load import APPLICATION, Answer, Connection, Load
-from tests.process.server import Authority, Server, clean_environment, serving, wait_until
+from tests.process.server import Authority, RawClient, Server, clean_environment, serving, wait_until
 from tests.process.test_control import ready, status
 from tests.process.test_no_loss import posts_seen
 from tests.process.test_pool import ask, wait_notes, wait_workers
@@ -65,6 +65,36 @@ def test_each_request_in_flight_that_may_not_be_repeated_is_a_502_and_no_other(
     assert 0 < lost < 6
     assert codes == {200: 12 - lost, 502: lost}
     assert set(posts_seen(tmp_path).values()) == {1}
+
+
+# Its first worker stands still as soon as the loop runs again after its start: before an edge has heard of it.
+STANDS_STILL = """
+import asyncio, os, time
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        if not os.path.exists("once"):
+            open("once", "w").close()
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, time.sleep, 1000)
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+    await send({"type": "http.response.body"})
+"""
+
+
+def test_worker_that_hangs_right_after_its_start_is_replaced(tmp_path: Path) -> None:
+    with serving(
+        tmp_path, STANDS_STILL, "--workers", "1", "--worker-timeout", "1s", "--queue-timeout", "60s"
+    ) as server:
+        with RawClient(server.port) as client:
+            client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert client.receive_response()[0] == 200
+        server.wait_error("worker 0: its event loop has shown no sign of life for [0-9]+ s; the stacks of its threads")
 
 
 @pytest.mark.parametrize("stands_still", [False, True], ids=["time.sleep", "SIGSTOP"])

@@ -6,9 +6,11 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Callable
+from time import monotonic
 
 from edge.dispatch.choice import LeastBusy
 from edge.dispatch.dispatcher import Dispatcher
+from edge.dispatch.link import SILENCE
 from edge.dispatch.links import Place, WorkerLinks
 from edge_backend import wire
 from tests.ends import in_loop, turn
@@ -152,6 +154,25 @@ async def test_worker_that_nobody_replaces_ends() -> None:
         edge.use()
         await other.ended.wait()
         assert edge.serving == []
+
+
+@in_loop
+async def test_worker_that_is_known_to_be_ready_and_does_not_say_so_is_silent() -> None:
+    async with scene() as edge:
+        new, starting, _ = edge.workers
+        edge.links.use({0: Place(POOL, new.path, 0, True), 1: Place(POOL, starting.path, 0, False)})
+        await new.connected.wait()
+        await starting.connected.wait()
+        now = monotonic()
+        for later, silent in ((0, 0.0), (SILENCE / 2, 0.0), (SILENCE, SILENCE), (30, 30.0)):
+            edge.links.check(now + later, stood_still=False)
+            assert edge.links.report() == {0: (0, 0, silent), 1: (0, 0, 0.0)}
+        edge.links.check(now + 60, stood_still=True)
+        assert edge.links.report()[0] == (0, 0, 0.0)
+        await new.serve()
+        await edge.until(lambda: edge.serving == [0])
+        edge.links.check(now + 90, stood_still=False)
+        assert edge.links.report()[0] == (0, 0, 0.0)
 
 
 @in_loop
