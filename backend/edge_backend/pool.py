@@ -178,7 +178,9 @@ class Pool:
         actions += self._drains(now)
         while now >= self._not_before and self._missing() > 0:
             actions.append(self._spawn(now))
-        if not self._is_settled and self._count_fresh(WorkerState.READY) >= self.size:
+        # Some may be due for replacement again: where each lives for a second, there is hardly a moment without.
+        ready = [worker.generation for worker in self._workers.values() if worker.state is WorkerState.READY]
+        if not self._is_settled and len(ready) >= self.size and {*ready} <= {self.generation}:
             self._is_settled = True
             actions.append(Settled(self.generation, ""))
         return actions
@@ -335,16 +337,13 @@ class Pool:
         """True for the worker by which a new generation is tried."""
         return worker.generation == self.generation != self._good_generation
 
-    def _count_fresh(self, *states: WorkerState) -> int:
-        return sum(worker.state in states and self._is_fresh(worker) for worker in self._workers.values())
-
     def _missing(self) -> int:
         """Return how many workers may be started now."""
         if self.generation == self._given_up:
             return 0
         if self._good_generation < 0:
             return 1 - sum(worker.state is not WorkerState.DRAINING for worker in self._workers.values())
-        fresh = self._count_fresh(WorkerState.STARTING, WorkerState.READY)
+        fresh = sum(worker.state in _SERVED and self._is_fresh(worker) for worker in self._workers.values())
         if self.generation != self._good_generation:
             # The first goes alone: an application that cannot start says so once, not once a worker.
             return 1 - fresh

@@ -55,6 +55,18 @@ def test_reload_never_has_more_than_a_quarter_too_many_nor_one_too_few(size: int
     assert [action.number for action in done if isinstance(action, Drain)] == list(range(size))
 
 
+def test_reload_is_over_though_new_workers_are_due_for_replacement_again() -> None:
+    pool = started(2, max_requests=10)
+    pool.reload(pool.rules)
+    assert pool.due(0) == [Spawn(2, 1)]
+    pool.ready(2, 0)
+    assert pool.due(0) == [Drain(0, "reload"), Spawn(3, 1)]
+    pool.reported(2, requests=10)
+    assert pool.due(0) == []
+    pool.ready(3, 0)
+    assert pool.due(0) == [Drain(1, "reload"), Spawn(4, 1), Settled(1, "")]
+
+
 def test_reload_whose_first_worker_fails_leaves_the_old_ones() -> None:
     pool = started(2)
     pool.reload(pool.rules)
